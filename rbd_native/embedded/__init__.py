@@ -1,0 +1,1 @@
+"""A RADOS in this process."""

@@ -1,0 +1,355 @@
+"""Coroutines driven by completions: one `async def` of a verb serves the blocking, the callback and the asyncio face.
+
+What a coroutine awaits at the bottom is a :class:`Suspension`: something that can be started with a callback, or waited
+for in this thread. Three drivers exist:
+
+- :func:`run` drives a coroutine in the calling thread and blocks it (the blocking face). A lone operation is waited for
+  in this thread, which saves the hop through the completion thread.
+- :class:`Task` resumes a coroutine straight from the completion callback, in whichever thread that comes (the callback
+  face, and every branch of a :func:`gather`).
+- :func:`as_future` hands a Task's outcome to asyncio.
+
+The engine owns no thread and no clock. Coroutines must never block: between two awaits they may run in the completion
+thread of librados. Locks that are held across an await are those of this module, never `threading`'s.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator, Iterable, Iterator
+from typing import Any, Final, Generic, TypeVar
+
+__all__ = ["PENDING", "Mutex", "Semaphore", "Suspension", "Task", "as_future", "for_each", "gather", "run"]
+
+T = TypeVar("T")
+Resume = Callable[[Any], None]
+
+
+class _Pending:
+    def __repr__(self) -> str:
+        return "PENDING"
+
+
+PENDING: Final = _Pending()
+"""What :meth:`Suspension.start` returns when the result will come through the callback."""
+
+
+class Suspension:
+    """Something a coroutine waits for. Awaiting it gives the value that the driver sends back."""
+
+    __slots__ = ()
+
+    def start(self, resume: Resume) -> Any:
+        """Begin. Either return the result now, or return PENDING and call `resume(result)` once, later, in any thread.
+
+        A result that is at hand is returned, never passed to `resume` from inside `start`: so drivers loop, not recurse.
+        """
+        raise NotImplementedError
+
+    def block(self) -> Any:
+        """Begin, wait in this thread, and return the result."""
+        gate = threading.Lock()
+        gate.acquire()
+        box: list[Any] = []
+
+        def resume(value: Any) -> None:
+            box.append(value)
+            gate.release()
+
+        value = self.start(resume)
+        if value is not PENDING:
+            return value
+        gate.acquire()
+        return box[0]
+
+    def __await__(self) -> Generator[Suspension, Any, Any]:
+        return (yield self)
+
+
+class _Failure:
+    """An outcome that is an exception, on its way to whoever awaits it."""
+
+    __slots__ = ("error",)
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+
+def run(coroutine: Coroutine[Any, Any, T]) -> T:
+    """Drive `coroutine` to its end in this thread, and return its result or raise its exception."""
+    send, throw = coroutine.send, coroutine.throw
+    try:
+        waiting = send(None)
+        while True:
+            try:
+                value = waiting.block()
+            except BaseException as error:  # KeyboardInterrupt too: the coroutine's own `finally` blocks must run
+                waiting = throw(error)
+            else:
+                waiting = send(value)
+    except StopIteration as stop:
+        result: T = stop.value
+        return result
+
+
+class Task(Suspension, Generic[T]):
+    """A coroutine that runs by itself, resumed by its completions. Awaiting the task gives its outcome."""
+
+    __slots__ = ("_coroutine", "_guard", "_outcome", "_step", "_waiters")
+
+    def __init__(self, coroutine: Coroutine[Any, Any, T], done: Resume | None = None) -> None:
+        """`done(outcome)` is called at the end unless the coroutine ends before :meth:`launch` returns."""
+        self._coroutine = coroutine
+        self._guard = threading.Lock()
+        self._outcome: Any = PENDING
+        self._waiters: list[Resume] = [] if done is None else [done]
+        self._step = self._resume  # bound once: this is the callback of every operation
+
+    def launch(self) -> Task[T]:
+        """Run up to the first wait that is not over at once."""
+        self._resume(None)
+        return self
+
+    @property
+    def finished(self) -> bool:
+        return self._outcome is not PENDING
+
+    def result(self) -> T:
+        """The outcome of a finished task; raises what the coroutine raised."""
+        outcome: T = _unwrap(self._outcome)
+        return outcome
+
+    def _resume(self, value: Any) -> None:
+        send, step = self._coroutine.send, self._step
+        try:
+            while value is not PENDING:
+                value = send(value).start(step)
+        except StopIteration as stop:
+            self._finish(stop.value)
+        except BaseException as error:
+            self._finish(_Failure(error))
+
+    def _finish(self, outcome: Any) -> None:
+        with self._guard:
+            self._outcome = outcome
+            waiters, self._waiters = self._waiters, []
+        for waiter in waiters:
+            waiter(outcome)
+
+    def start(self, resume: Resume) -> Any:
+        with self._guard:
+            if self._outcome is PENDING:
+                self._waiters.append(resume)
+        return self._outcome
+
+    def __await__(self) -> Generator[Suspension, Any, T]:
+        outcome: T = _unwrap((yield self))
+        return outcome
+
+
+def _unwrap(outcome: Any) -> Any:
+    if type(outcome) is _Failure:
+        raise outcome.error
+    return outcome
+
+
+def as_future(coroutine: Coroutine[Any, Any, T]) -> asyncio.Future[T]:
+    """Drive `coroutine` by completions and hand its outcome to the running asyncio loop."""
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[T] = loop.create_future()
+
+    def settle(outcome: Any) -> None:
+        if future.cancelled():
+            return
+        if type(outcome) is _Failure:
+            future.set_exception(outcome.error)
+        else:
+            future.set_result(outcome)
+
+    task = Task(coroutine).launch()
+    outcome = task.start(lambda outcome: _post(loop, settle, outcome))
+    if outcome is not PENDING:
+        settle(outcome)
+    return future
+
+
+def _post(loop: asyncio.AbstractEventLoop, settle: Resume, outcome: Any) -> None:
+    if not loop.is_closed():
+        loop.call_soon_threadsafe(settle, outcome)
+
+
+class _FanOut(Suspension):
+    """Runs many coroutines with at most `limit` under way; ends after all, or after those under way when one fails."""
+
+    __slots__ = ("_busy", "_error", "_guard", "_limit", "_pumping", "_resume", "_source")
+
+    def __init__(self, source: Iterator[Coroutine[Any, Any, Any]], limit: int) -> None:
+        self._source = source
+        self._limit = limit
+        self._guard = threading.Lock()
+        self._busy = 0
+        self._error: BaseException | None = None
+        self._pumping = False
+        self._resume: Resume | None = None
+
+    def start(self, resume: Resume) -> Any:
+        self._pump()
+        with self._guard:
+            if self._busy or self._pumping:
+                self._resume = resume
+                return PENDING
+        return self._error
+
+    def _pump(self) -> None:
+        # One thread at a time draws from the source: a completion that comes meanwhile only lowers the count,
+        # and the pumping thread sees it in its next round.
+        with self._guard:
+            if self._pumping:
+                return
+            self._pumping = True
+        while True:
+            with self._guard:
+                if self._busy >= self._limit or (coroutine := self._draw()) is None:
+                    self._pumping = False
+                    over = not self._busy
+                    resume, self._resume = (self._resume, None) if over else (None, self._resume)
+                    break
+                self._busy += 1
+            task = Task(coroutine).launch()
+            outcome = task.start(self._done)
+            if outcome is not PENDING:
+                self._account(outcome)
+        if resume is not None:
+            resume(self._error)
+
+    def _draw(self) -> Coroutine[Any, Any, Any] | None:
+        if self._error is not None:
+            return None
+        try:
+            return next(self._source, None)
+        except BaseException as error:
+            self._error = error
+            return None
+
+    def _account(self, outcome: Any) -> None:
+        with self._guard:
+            self._busy -= 1
+            if type(outcome) is _Failure and self._error is None:
+                self._error = outcome.error
+
+    def _done(self, outcome: Any) -> None:
+        self._account(outcome)
+        self._pump()
+
+
+async def for_each(coroutines: Iterable[Coroutine[Any, Any, Any]], limit: int) -> None:
+    """Run them all, `limit` at a time, drawing from the iterable only as places come free.
+
+    After the first failure no more are started; once those under way have ended, that failure is raised.
+    """
+    error = await _FanOut(iter(coroutines), limit)
+    if error is not None:
+        raise error
+
+
+async def gather(coroutines: Iterable[Coroutine[Any, Any, T]], limit: int) -> list[T]:
+    """The results of all, in order; otherwise like :func:`for_each`."""
+    results: list[Any] = []
+
+    async def keep(place: int, coroutine: Coroutine[Any, Any, T]) -> None:
+        results[place] = await coroutine
+
+    def numbered() -> Iterator[Coroutine[Any, Any, None]]:
+        for place, coroutine in enumerate(coroutines):
+            results.append(None)
+            yield keep(place, coroutine)
+
+    await for_each(numbered(), limit)
+    return results
+
+
+class Semaphore:
+    """`async with semaphore:` lets at most `places` coroutines in, in the order in which they came."""
+
+    def __init__(self, places: int) -> None:
+        self._guard = threading.Lock()
+        self._free = places
+        self._queue: deque[Resume] = deque()
+
+    async def __aenter__(self) -> None:
+        await _Turn(self)
+
+    async def __aexit__(self, *exc: object) -> None:
+        self._leave()
+
+    def _enter(self, resume: Resume) -> Any:
+        with self._guard:
+            if not self._free:
+                self._queue.append(resume)
+                return PENDING
+            self._free -= 1
+        return None
+
+    def _leave(self) -> None:
+        with self._guard:
+            if not self._queue:
+                self._free += 1
+                return
+            resume = self._queue.popleft()
+        _hand_over(resume)
+
+
+class _Handover(threading.local):
+    """Who is to be resumed next in this thread: a chain of holders is a loop here, not a recursion."""
+
+    def __init__(self) -> None:
+        self.queue: deque[Resume] = deque()
+        self.running = False
+
+
+_handover = _Handover()
+
+
+def _hand_over(resume: Resume) -> None:
+    _handover.queue.append(resume)
+    if _handover.running:
+        return
+    _handover.running = True
+    try:
+        while _handover.queue:
+            _handover.queue.popleft()(None)
+    finally:
+        _handover.running = False
+
+
+class _Turn(Suspension):
+    __slots__ = ("_semaphore",)
+
+    def __init__(self, semaphore: Semaphore) -> None:
+        self._semaphore = semaphore
+
+    def start(self, resume: Resume) -> Any:
+        return self._semaphore._enter(resume)
+
+
+class Mutex(Semaphore):
+    """A lock that may be held across awaits."""
+
+    def __init__(self) -> None:
+        super().__init__(1)
+
+
+async def collect(source: AsyncIterator[T]) -> list[T]:
+    """All items of a paged listing."""
+    return [item async for item in source]
+
+
+def awaited(value: Awaitable[T]) -> Coroutine[Any, Any, T]:
+    """A coroutine around anything awaitable, for the drivers, which take coroutines."""
+
+    async def wait() -> T:
+        return await value
+
+    return wait()
