@@ -1,0 +1,109 @@
+"""What a test of images needs of a cluster, real or embedded, under the same names.
+
+The two differ in one thing only: `rados_module` is python-rados, or the embedded module of the same shape.
+"""
+
+import contextlib
+import itertools
+from collections.abc import Callable, Iterator
+from typing import Any
+
+POOL = "rbd"
+
+
+class Backend:
+    """One pool of one cluster, and clients of it.
+
+    kind: "ceph" or "embedded". rados_module: the module whose `Rados`, `Ioctx` and errors are in use.
+    pool: name of a pool that is this test's own. cluster: a connected client (`Rados`).
+    """
+
+    def __init__(
+        self,
+        kind: str,
+        rados_module: Any,
+        pool: str,
+        new_client: Callable[..., Any],
+        create_pool: Callable[[str], None],
+    ) -> None:
+        self.kind = kind
+        self.rados_module = rados_module
+        self.pool = pool
+        self._new_client = new_client
+        self._create_pool = create_pool
+        self._closing = contextlib.ExitStack()
+        self._numbers = itertools.count(1)
+        self.cluster = self.connect()
+
+    def connect(self, **conf: str) -> Any:
+        """One more client, another one for the cluster; shut down at the end of the test."""
+        client = self._new_client(**conf)
+        self._closing.callback(client.shutdown)
+        return client
+
+    def ioctx(self, pool: str | None = None, namespace: str = "", cluster: Any = None) -> Any:
+        """An open ioctx, of the test's own pool unless told otherwise; closed at the end of the test."""
+        ioctx = (cluster or self.cluster).open_ioctx(pool or self.pool)
+        self._closing.callback(ioctx.close)
+        if namespace:
+            ioctx.set_namespace(namespace)
+        return ioctx
+
+    def create_pool(self) -> str:
+        """One more pool of the test's own; its name."""
+        name = f"{self.pool}-{next(self._numbers)}"
+        self._create_pool(name)
+        return name
+
+    def close(self) -> None:
+        """Close what the test opened, youngest first."""
+        self._closing.close()
+
+
+@contextlib.contextmanager
+def embedded_backend() -> Iterator[Backend]:
+    """A new embedded cluster in memory."""
+    from rbd_native import embedded
+
+    shared = embedded.Cluster()
+
+    def new_client(**conf: str) -> Any:
+        client = embedded.Rados(cluster=shared, conf=conf)
+        client.connect()
+        return client
+
+    def create_pool(name: str) -> None:
+        admin = new_client()
+        try:
+            admin.create_pool(name)
+        finally:
+            admin.shutdown()
+
+    create_pool(POOL)
+    backend = Backend("embedded", embedded, POOL, new_client, create_pool)
+    try:
+        yield backend
+    finally:
+        backend.close()
+        shared.close()
+
+
+@contextlib.contextmanager
+def ceph_backend(ceph: Any, pool: str) -> Iterator[Backend]:
+    """A new pool of a running `tests.cluster.CephCluster`; its further pools are removed at the end."""
+    import rados
+
+    pools: list[str] = []
+
+    def create_pool(name: str) -> None:
+        ceph.create_pool(name)
+        pools.append(name)
+
+    create_pool(pool)
+    backend = Backend("ceph", rados, pool, ceph.rados, create_pool)
+    try:
+        yield backend
+    finally:
+        backend.close()
+        for name in pools:
+            ceph.remove_pool(name)

@@ -1,0 +1,63 @@
+"""The clusters the tests run on.
+
+A test that asks for `backend` runs twice, on the embedded cluster and on a real one. The real one is started
+once for the session, when the first test asks for it; if it cannot be had, those tests fail: none is skipped.
+"""
+
+import itertools
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.backend import Backend, ceph_backend, embedded_backend
+from tests.cluster import CephCluster
+
+_numbers = itertools.count(1)
+
+
+def _new_pool_name() -> str:
+    return f"test-{next(_numbers)}"
+
+
+@pytest.fixture(scope="session")
+def ceph() -> Iterator[CephCluster]:
+    """The real cluster of this session."""
+    with CephCluster() as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def pool(ceph: CephCluster) -> Iterator[str]:
+    """A new pool of the real cluster (its name), removed after the test."""
+    name = _new_pool_name()
+    ceph.create_pool(name)
+    yield name
+    ceph.remove_pool(name)
+
+
+@pytest.fixture
+def ioctx(ceph: CephCluster, pool: str) -> Iterator[Any]:
+    """A `rados.Ioctx` of the new pool, of a client of its own."""
+    cluster = ceph.rados()
+    ioctx = cluster.open_ioctx(pool)
+    yield ioctx
+    ioctx.close()
+    cluster.shutdown()
+
+
+@pytest.fixture(params=["embedded", pytest.param("ceph", marks=pytest.mark.ceph)])
+def cluster_kind(request: pytest.FixtureRequest) -> str:
+    """Makes a test run on both kinds of cluster."""
+    return str(request.param)
+
+
+@pytest.fixture
+def backend(cluster_kind: str, request: pytest.FixtureRequest) -> Iterator[Backend]:
+    """A pool of the test's own on either kind of cluster, and clients of it."""
+    if cluster_kind == "embedded":
+        with embedded_backend() as embedded:
+            yield embedded
+    else:
+        with ceph_backend(request.getfixturevalue("ceph"), _new_pool_name()) as real:
+            yield real
