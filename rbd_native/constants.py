@@ -2,8 +2,8 @@
 
 Contract
     Every name of the first part has the binding's name and value (releases 16 to 20 agree on all that they
-    share; the tests compare with the installed one). Those of the second part are Ceph's on-disk and on-wire
-    values that more than one module needs; what only one format uses is declared at that format.
+    share; the tests compare with the installed one). The second part completes them with the masks and names
+    that the binding keeps to itself. Object names are in `names`, enumerations of the formats in `types`.
 """
 
 from typing import Final
@@ -180,58 +180,3 @@ RBD_FEATURES_IMPLICIT: Final = (  # follow from other choices; a request for the
     | RBD_FEATURE_DIRTY_CACHE
 )
 RBD_OPERATION_FEATURES_ALL: Final = 0xF
-
-# Protection of a snapshot (header key snapshot_*).
-PROTECTION_STATUS_UNPROTECTED: Final = 0
-PROTECTION_STATUS_UNPROTECTING: Final = 1
-PROTECTION_STATUS_PROTECTED: Final = 2
-
-# Trash entries.
-TRASH_IMAGE_SOURCE_USER: Final = 0
-TRASH_IMAGE_SOURCE_MIRRORING: Final = 1
-TRASH_IMAGE_SOURCE_MIGRATION: Final = 2
-TRASH_IMAGE_SOURCE_REMOVING: Final = 3
-TRASH_IMAGE_SOURCE_USER_PARENT: Final = 4
-
-TRASH_IMAGE_STATE_NORMAL: Final = 0
-TRASH_IMAGE_STATE_MOVING: Final = 1
-TRASH_IMAGE_STATE_REMOVING: Final = 2
-TRASH_IMAGE_STATE_RESTORING: Final = 3
-
-DIRECTORY_STATE_READY: Final = 0
-DIRECTORY_STATE_ADD_DISABLED: Final = 1
-
-# Locks (class `lock`). A header and its object map each have a lock of this name.
-RBD_LOCK_NAME: Final = "rbd_lock"
-RBD_LOCK_TAG: Final = "internal"
-RBD_LOCK_COOKIE_PREFIX: Final = "auto "
-
-LOCK_TYPE_NONE: Final = 0
-LOCK_TYPE_EXCLUSIVE: Final = 1
-LOCK_TYPE_SHARED: Final = 2
-LOCK_TYPE_EXCLUSIVE_EPHEMERAL: Final = 3
-
-# Objects of a pool or namespace.
-RBD_DIRECTORY: Final = "rbd_directory"
-RBD_INFO: Final = "rbd_info"
-RBD_NAMESPACE: Final = "rbd_namespace"
-RBD_CHILDREN: Final = "rbd_children"
-RBD_TRASH: Final = "rbd_trash"
-RBD_GROUP_DIRECTORY: Final = "rbd_group_directory"
-RBD_MIRRORING: Final = "rbd_mirroring"
-
-# Objects of one image: prefix + name, or prefix + id (and more, see the module of the format).
-RBD_ID_PREFIX: Final = "rbd_id."
-RBD_HEADER_PREFIX: Final = "rbd_header."
-RBD_OBJECT_MAP_PREFIX: Final = "rbd_object_map."
-RBD_DATA_PREFIX: Final = "rbd_data."
-RBD_GROUP_HEADER_PREFIX: Final = "rbd_group_header."
-RBD_JOURNAL_PREFIX: Final = "journal."
-RBD_JOURNAL_DATA_PREFIX: Final = "journal_data."
-RBD_MIRROR_SNAPSHOT_PREFIX: Final = "rbd_mirror_snapshot."
-RBD_OLD_SUFFIX: Final = ".rbd"  # a format 1 header is <name>.rbd
-
-# Limits.
-RBD_MAX_OBJECT_MAP_OBJECTS: Final = 256_000_000
-RBD_MAX_IMAGE_ID_LENGTH: Final = 14
-RBD_MAX_BLOCK_NAME_PREFIX: Final = 43
