@@ -1,20 +1,22 @@
 """Ceph's wire encoding: a type is declared once, and both encodes and decodes.
 
-Everything is little endian and of fixed width. A string or buffer is a u32 length and its bytes; a list, set or map is
-a u32 count and its elements (sets and maps in ascending order of their keys); an optional is a presence byte and the
-value; a time stamp is u32 seconds and u32 nanoseconds.
+Everything is little endian and of fixed width. A string or buffer is a u32 length and its bytes; a list, set
+or map is a u32 count and its elements (sets and maps in ascending order of their keys); an optional is a
+presence byte and the value; a time stamp is u32 seconds and u32 nanoseconds.
 
-A declaration is an ordinary annotation. The aliases below (``u8`` ... ``i64``, ``boolean``, ``text``, ``blob``, ``rest``,
-``utime``) are plain Python types that carry a codec, and ``list[X]``, ``set[X]``, ``dict[K, V]``, ``tuple[X, Y]`` and
-``X | None`` are built from them. A dataclass decorated with :func:`struct` is the concatenation of its fields; with a
-version, it is wrapped in Ceph's envelope: u8 version of the writer, u8 oldest reader that can decode, u32 length of the
-body. A reader skips what a newer writer appended, gives the defaults of the fields that an older one did not know, and
-refuses what it is told it cannot understand.
+A declaration is an ordinary annotation. The aliases below (``u8`` ... ``i64``, ``boolean``, ``text``,
+``blob``, ``rest``, ``utime``) are plain Python types that carry a codec, and ``list[X]``, ``set[X]``,
+``dict[K, V]``, ``tuple[X, Y]`` and ``X | None`` are built from them. A dataclass decorated with
+:func:`struct` is the concatenation of its fields; with a version, it is wrapped in Ceph's envelope: u8
+version of the writer, u8 oldest reader that can decode, u32 length of the body. A reader skips what a newer
+writer appended, gives the defaults of the fields that an older one did not know, and refuses what it is told
+it cannot understand.
 
-Malformed input raises :class:`DecodeError` before anything is allocated for it: a length or count is first held against
-the bytes that are left. Nothing here does I/O.
+Malformed input raises :class:`DecodeError` before anything is allocated for it: a length or count is first
+held against the bytes that are left. Nothing here does I/O.
 
-Source of the format: Ceph's documentation of its encoding (doc/dev/encoding), checked against a running cluster.
+Source of the format: Ceph's documentation of its encoding (doc/dev/encoding), checked against a running
+cluster.
 """
 
 from __future__ import annotations
@@ -24,7 +26,8 @@ import enum
 import struct as _struct
 import types
 import typing
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from typing import Annotated, Any, ClassVar, NamedTuple, TypeVar, dataclass_transform
 
@@ -45,6 +48,7 @@ __all__ = [
     "rest",
     "since",
     "struct",
+    "tagged",
     "text",
     "u8",
     "u16",
@@ -106,7 +110,9 @@ class Reader:
         return form.unpack_from(self.data, start)[0]
 
     def count(self, smallest: int) -> int:
-        """A u32 element count that the bytes left can hold, `smallest` being the size of the smallest element."""
+        """A u32 element count that the bytes left can hold, `smallest` being the size of the smallest
+        element.
+        """
         number: int = self.unpack(_U32)
         if number * max(smallest, 1) > self.left:
             raise DecodeError(f"{number} elements announced, {self.left} bytes left")
@@ -168,11 +174,15 @@ class _Blob(Codec):
 
 
 class _Text(Codec):
-    # Names are bytes on the wire and need not be UTF-8: surrogateescape gives every byte string a str, and back.
+    # Names are bytes on the wire and need not be UTF-8: surrogateescape gives every byte string a str, and
+    # back.
     smallest = 4
 
     def write(self, value: Any, out: bytearray) -> None:
-        raw = value.encode("utf-8", "surrogateescape")
+        try:
+            raw = value.encode("utf-8", "surrogateescape")
+        except UnicodeEncodeError as error:
+            raise EncodeError(f"{value!r} stands for no bytes: {error}") from None
         out += _U32.pack(len(raw))
         out += raw
 
@@ -325,37 +335,99 @@ class _Struct(Codec):
         self._kind = kind
         self._version = version
         self._compat = compat
+        # A class whose layout depends on its value says so by a method `wire_version` -> (version, compat).
+        self._choose: Callable[[Any], tuple[int, int]] | None = getattr(kind, "wire_version", None)
         hints = typing.get_type_hints(kind, include_extras=True)
         self._fields = [
-            (field.name, codec_of(hints[field.name]), field.metadata.get("since", 1)) for field in dataclasses.fields(kind)
+            (field.name, codec_of(hints[field.name]), field.metadata.get("since", 0))
+            for field in dataclasses.fields(kind)
         ]
+        needed = [
+            f for f in dataclasses.fields(kind) if f.default is f.default_factory is dataclasses.MISSING
+        ]
+        self._oldest = max((field.metadata.get("since", 0) for field in needed), default=0)
         bare = sum(codec.smallest for _, codec, _ in self._fields)
         self.smallest = _ENVELOPE.size if version else bare
 
     def write(self, value: Any, out: bytearray) -> None:
         if not self._version:
-            self._write_fields(value, out)
+            self._write_fields(value, out, 1)
             return
-        start = len(out)
-        out += _ENVELOPE.pack(self._version, self._compat, 0)
-        self._write_fields(value, out)
-        _U32.pack_into(out, start + 2, len(out) - start - _ENVELOPE.size)
+        version, compat = self._choose(value) if self._choose else (self._version, self._compat)
+        with _envelope(out, version, compat):
+            self._write_fields(value, out, version)
 
-    def _write_fields(self, value: Any, out: bytearray) -> None:
-        for name, codec, _ in self._fields:
-            codec.write(getattr(value, name), out)
+    def _write_fields(self, value: Any, out: bytearray, version: int) -> None:
+        for name, codec, since in self._fields:
+            if since <= version:
+                codec.write(getattr(value, name), out)
 
     def read(self, reader: Reader) -> Any:
         if not self._version:
             return self._kind(*[codec.read(reader) for _, codec, _ in self._fields])
-        version, compat, length = _ENVELOPE.unpack(reader.take(_ENVELOPE.size))
-        if compat > self._version:
-            raise DecodeError(f"{self._kind.__name__} needs a reader of version {compat}, this one knows {self._version}")
-        body = reader.window(length)
-        return self._kind(**{name: codec.read(body) for name, codec, since in self._fields if since <= version})
+        version, body = _open_envelope(reader, self._version, self._kind.__name__)
+        if version < self._oldest:
+            raise DecodeError(f"{self._kind.__name__} of version {version}: read from {self._oldest} on")
+        known = [(name, codec) for name, codec, since in self._fields if since <= version]
+        return self._kind(**{name: codec.read(body) for name, codec in known})
 
 
-def since(version: int, default: Any = dataclasses.MISSING, factory: Any = dataclasses.MISSING) -> Any:
+class _Tagged(Codec):
+    def __init__(self, width: Codec, variants: Collection[Any], unknown: type[Any], version: int) -> None:
+        self._width = width
+        self._variants = {int(variant.type): codec_of(variant) for variant in variants}
+        self._unknown = unknown
+        self._version = version
+        self.smallest = width.smallest + (_ENVELOPE.size if version else 0)
+
+    def write(self, value: Any, out: bytearray) -> None:
+        if not self._version:
+            self._write_body(value, out)
+            return
+        with _envelope(out, self._version, 1):
+            self._write_body(value, out)
+
+    def _write_body(self, value: Any, out: bytearray) -> None:
+        self._width.write(int(value.type), out)
+        if isinstance(value, self._unknown):
+            out += value.body
+        else:
+            self._variants[int(value.type)].write(value, out)
+
+    def read(self, reader: Reader) -> Any:
+        body = _open_envelope(reader, self._version, "union")[1] if self._version else reader
+        tag: int = self._width.read(body)
+        variant = self._variants.get(tag)
+        return variant.read(body) if variant else self._unknown(tag, body.take(body.left))
+
+
+@contextmanager
+def _envelope(out: bytearray, version: int, compat: int) -> Iterator[None]:
+    """What is written inside becomes the body of an envelope."""
+    start = len(out)
+    out += _ENVELOPE.pack(version, compat, 0)
+    yield
+    _U32.pack_into(out, start + 2, len(out) - start - _ENVELOPE.size)
+
+
+def _open_envelope(reader: Reader, known: int, what: str) -> tuple[int, Reader]:
+    """The writer's version and a reader of the body; `reader` moves behind it."""
+    version, compat, length = _ENVELOPE.unpack(reader.take(_ENVELOPE.size))
+    if compat > known:
+        raise DecodeError(f"{what} needs a reader of version {compat}, this one knows {known}")
+    return version, reader.window(length)
+
+
+def tagged(width: Any, variants: Collection[Any], unknown: type[Any], version: int = 0) -> Codec:
+    """A union: the number that each variant has as its class variable `type`, then that variant's fields.
+
+    A number that none has is read into `unknown`, a class of two fields: `type` and `body`, the bytes that
+    follow. With `version`, all of it is inside an envelope.
+    """
+    return _Tagged(codec_of(width), variants, unknown, version)
+
+
+def since(version: int, *, default: Any = dataclasses.MISSING, factory: Any = dataclasses.MISSING) -> Any:
     """A dataclass field that envelopes have from `version` on; older ones give the default."""
     if factory is not dataclasses.MISSING:
         return dataclasses.field(default_factory=factory, metadata={"since": version})
@@ -364,7 +436,9 @@ def since(version: int, default: Any = dataclasses.MISSING, factory: Any = datac
 
 @dataclass_transform(frozen_default=True, field_specifiers=(dataclasses.field, since))
 def struct(version: int = 0, compat: int = 1) -> Callable[[type[T]], type[T]]:
-    """Class decorator: a frozen dataclass whose fields are encoded in order; with `version`, inside an envelope."""
+    """Class decorator: a frozen dataclass whose fields are encoded in order; with `version`, inside an
+    envelope.
+    """
 
     def decorate(kind: type[T]) -> type[T]:
         made = dataclasses.dataclass(frozen=True, slots=True)(kind)
