@@ -1,8 +1,8 @@
 """A file system in an RBD image, without Ceph: `python examples/demo.py [DIRECTORY]`.
 
-A RADOS cluster in one file is made, an image is created on it, and a real ext4 file system, made by mke2fs with
-some files in it, is written into the image. Then everything is closed, opened again, read back and compared; and
-e2fsck and debugfs have the last word on what came back.
+A RADOS cluster in one file is made, an image is created on it, and a real ext4 file system, made by mke2fs
+with some files in it, is written into the image. Then everything is closed, opened again, read back and
+compared; and e2fsck and debugfs have the last word on what came back.
 """
 
 import hashlib
@@ -31,8 +31,8 @@ def main(directory: Path) -> None:
     directory.mkdir(parents=True)
     original, copy, cluster = directory / "original.ext4", directory / "copy.ext4", directory / "cluster"
 
-    make_file_system(original, directory / "files")
-    told(f"made {original}: ext4, {SIZE >> 20} MiB, with {sum(1 for _ in (directory / 'files').rglob('*'))} files")
+    files = make_file_system(original, directory / "files")
+    told(f"made {original}: ext4, {SIZE >> 20} MiB, with {files} files")
 
     began = time.perf_counter()
     with pool_of(cluster, create=True) as ioctx:
@@ -59,7 +59,7 @@ def main(directory: Path) -> None:
         raise SystemExit("the file in the copy has another content")
     told(f"and /greeting in it says: {GREETING.strip()}")
 
-    print(f"\nNow try it yourself:\n{SUGGESTION.format(cluster=cluster)}")
+    print(f"\nNow try it yourself:\n{SUGGESTION.format(cluster=cluster.resolve())}")
 
 
 SUGGESTION = """
@@ -75,8 +75,8 @@ SUGGESTION = """
 On a machine with a Ceph cluster, `import rados` instead: the rest stays as it is."""
 
 
-def make_file_system(image: Path, files: Path) -> None:
-    """An ext4 file system in a file, with a few files in it."""
+def make_file_system(image: Path, files: Path) -> int:
+    """An ext4 file system in a file, with some files in it; their number."""
     (files / "deep" / "er").mkdir(parents=True)
     (files / "greeting").write_text(GREETING)
     (files / "deep" / "er" / "random").write_bytes(random.Random(0).randbytes(3_000_000))
@@ -85,6 +85,7 @@ def make_file_system(image: Path, files: Path) -> None:
     with image.open("wb") as stream:
         stream.truncate(SIZE)
     run("mke2fs", "-q", "-t", "ext4", "-d", str(files), str(image))
+    return sum(path.is_file() for path in files.rglob("*"))
 
 
 @contextmanager
@@ -105,7 +106,7 @@ def pool_of(path: Path, create: bool = False) -> Iterator[Any]:
 
 
 def write(image: Any, source: Path) -> int:
-    """Write a file to an image, but for its zeros, which a new image has anyway; the number of bytes written."""
+    """Write a file to an image, but for its zeros, which a new image has anyway; the bytes written."""
     written = 0
     with source.open("rb") as stream:
         for offset in range(0, SIZE, CHUNK):
