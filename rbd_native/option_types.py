@@ -41,8 +41,8 @@ _REAL = re.compile(
     ))""",
     re.IGNORECASE | re.ASCII | re.VERBOSE,
 )
-_SI_UNITS = {unit: 1000**power for power, unit in enumerate("KMGTPE", start=1)}
-_IEC_UNITS = {"B": 1} | {unit: 1024**power for power, unit in enumerate("KMGTPE", start=1)}
+_SI_UNITS: dict[str, int] = {unit: 1000**power for power, unit in enumerate("KMGTPE", start=1)}
+_IEC_UNITS: dict[str, int] = {"B": 1} | {unit: 1024**power for power, unit in enumerate("KMGTPE", start=1)}
 _NUMERIC_FEATURES = 0xFF  # newer bits can be asked for by name only
 
 
