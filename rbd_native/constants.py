@@ -180,3 +180,5 @@ RBD_FEATURES_IMPLICIT: Final = (  # follow from other choices; a request for the
     | RBD_FEATURE_DIRTY_CACHE
 )
 RBD_OPERATION_FEATURES_ALL: Final = 0xF
+
+RBD_MAX_OBJECT_MAP_OBJECTS: Final = 256_000_000
