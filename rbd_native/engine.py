@@ -42,7 +42,7 @@ class Suspension:
     __slots__ = ()
 
     def start(self, resume: Resume) -> Any:
-        """Begin. Either return the result now, or return PENDING and call `resume(result)` once, later, in any thread.
+        """Begin. Either return the result, or return PENDING and call `resume(result)` once, later, in any thread.
 
         A result that is at hand is returned, never passed to `resume` from inside `start`: so drivers loop, not recurse.
         """

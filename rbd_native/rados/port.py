@@ -5,8 +5,8 @@ An adapter implements :class:`Cluster`, :class:`Io` and :class:`Watch`. Everythi
 :class:`Outcome`), whose `rv` is 0 or a negative errno. An adapter raises only for misuse; awaiting an operation turns a
 negative `rv` into :class:`RadosError` unless the caller asked for the bare reply.
 
-- An operation on an object is a tuple of steps, applied in order, all or none. Within one write, omap, xattr and data are
-  read as they were before it; existence and size as they are at that step.
+- An operation on an object is a tuple of steps, applied in order, all or none. Within one write, omap, xattr and data
+  are read as they were before it; existence and size as they are at that step.
 - The snapshot context and the snapshot to read are arguments of each operation, never state of an Io.
 - An Io is one pool and one namespace, immutable, and may be used from any thread.
 - Buffers handed in (bytes, bytearray, memoryview, anything with the buffer protocol) must stay unchanged until the
@@ -82,7 +82,7 @@ class GetXattr(NamedTuple):
 
 
 class OmapGet(NamedTuple):
-    """Output: :class:`OmapPage`, at most `limit` entries with keys after `after` (bytewise) that start with `prefix`."""
+    """Output: :class:`OmapPage`: at most `limit` entries, keys after `after` (bytewise) that start with `prefix`."""
 
     after: bytes = b""
     limit: int = 1024

@@ -1,0 +1,1 @@
+"""The public face: the classes of the `rbd` binding, thin over the operations."""

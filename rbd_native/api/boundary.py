@@ -1,0 +1,83 @@
+"""Where the binding's world meets ours: arguments come in, results go out, an errno becomes an exception.
+
+Arguments are checked as the binding's compiled code checks them: names are str or bytes and end at the first NUL,
+numbers must fit the C type that takes them. Below this boundary a name is a str that may hold surrogate escapes, and failure is
+a RadosError.
+"""
+
+from __future__ import annotations
+
+import datetime
+import operator
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+from rbd_native.encoding import UTime
+from rbd_native.engine import run
+from rbd_native.errors import ExceptionMap, InvalidArgument, errno_to_exception, make_ex
+from rbd_native.rados.port import RadosError
+
+T = TypeVar("T")
+
+_UINT64 = 2**64
+_INT = 2**31
+
+
+def drive(
+    coroutine: Coroutine[Any, Any, T], message: str, *values: Any, table: ExceptionMap = errno_to_exception
+) -> T:
+    """Run it; what fails raises the binding's exception. `message % values` is put together only then."""
+    try:
+        return run(coroutine)
+    except RadosError as error:
+        raise make_ex(error.errno, message % values, table) from error
+
+
+def name_bytes(value: Any, what: str) -> bytes:
+    """A name as the binding keeps it. InvalidArgument unless it is str or bytes."""
+    if isinstance(value, str):
+        value = value.encode()
+    if not isinstance(value, bytes):
+        raise InvalidArgument(f"{what} must be a string")
+    return value.split(b"\0", 1)[0]
+
+
+def name_text(value: Any, what: str) -> str:
+    """A name as the layers below take it."""
+    return name_bytes(value, what).decode("utf-8", "surrogateescape")
+
+
+def optional_text(value: Any, what: str) -> str | None:
+    return None if value is None else name_text(value, what)
+
+
+def shown(text: str) -> str:
+    """A name or value for the user: UnicodeDecodeError where its bytes are not UTF-8, as in the binding."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8") if not text.isascii() else text
+
+
+def uint64(value: Any) -> int:
+    """OverflowError where it does not fit; TypeError where it is not a number."""
+    number = _integer(value)
+    if number < 0:
+        raise OverflowError("can't convert negative value to uint64_t")
+    if number >= _UINT64:
+        raise OverflowError("Python int too large to convert to C unsigned long")
+    return number
+
+
+def c_int(value: Any) -> int:
+    number = _integer(value)
+    if not -_INT <= number < _INT:
+        raise OverflowError("value too large to convert to int")
+    return number
+
+
+def _integer(value: Any) -> int:
+    # Compiled code takes a float for a C integer and cuts it off; nothing else that is not an integer.
+    return int(value) if isinstance(value, float) else operator.index(value)
+
+
+def moment(stamp: UTime) -> datetime.datetime:
+    """A time stamp of the cluster as the newest binding gives it: whole seconds, in UTC."""
+    return datetime.datetime.fromtimestamp(stamp.sec, tz=datetime.UTC)

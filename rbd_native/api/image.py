@@ -1,0 +1,334 @@
+"""class Image: one open image."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Coroutine, Iterator
+from types import TracebackType
+from typing import Any, Literal, Self, TypeVar
+
+from rbd_native.api import unbuilt
+from rbd_native.api.boundary import drive, moment, name_bytes, name_text, shown, uint64
+from rbd_native.constants import RBD_WRITE_ZEROES_FLAG_THICK_PROVISION
+from rbd_native.engine import Task
+from rbd_native.errors import IncompleteWriteError, InvalidArgument, make_ex
+from rbd_native.image import io
+from rbd_native.image.context import ImageContext, open_image
+from rbd_native.operations import metadata, resize
+from rbd_native.operations.progress import Callback, Progress
+from rbd_native.rados.connect import port_for
+from rbd_native.rados.port import Buffer, RadosError
+
+T = TypeVar("T")
+
+_NO_POOL = 2**64 - 1
+
+
+@unbuilt.lacks(unbuilt.IMAGE)
+class Image:
+    """An open image, for reading and writing, closed by :meth:`close` or at the end of a `with` block.
+
+    Every method raises InvalidArgument once it is closed. Offsets and lengths are bytes.
+    """
+
+    def __init__(
+        self,
+        ioctx: Any,
+        name: str | bytes | None = None,
+        snapshot: str | bytes | int | None = None,
+        read_only: bool = False,
+        image_id: str | bytes | None = None,
+        _oncomplete: Any = None,
+    ) -> None:
+        """Open by name or by id, at a snapshot (name or id) if one is given.
+
+        Raises ImageNotFound, and FunctionNotSupported for a feature that this release does not keep up.
+        """
+        self.closed = True
+        if name is None and image_id is None:
+            raise InvalidArgument("image name or image id was not specified")
+        if name is not None and image_id is not None:
+            raise InvalidArgument("only need to specify image name or image id")
+        self.name = name_bytes(name, "name") if name is not None else name_bytes(image_id, "image_id")
+        self._context = self._open(ioctx, name is not None, snapshot, bool(read_only))
+        self.closed = False
+
+    def _open(self, ioctx: Any, by_name: bool, snapshot: str | bytes | int | None, read_only: bool) -> ImageContext:
+        at = snapshot if snapshot is None or isinstance(snapshot, int) else name_text(snapshot, "snapshot")
+        key = self.name.decode("utf-8", "surrogateescape")
+        opening = open_image(
+            port_for(ioctx),
+            name=key if by_name else None,
+            identifier=None if by_name else key,
+            snapshot=at,
+            read_only=read_only,
+        )
+        return drive(opening, "error opening image %s at snapshot %s", self.name, _as_given(snapshot))
+
+    @property
+    def _image(self) -> ImageContext:
+        self.require_not_closed()
+        return self._context
+
+    def require_not_closed(self) -> None:
+        """InvalidArgument if the image is closed."""
+        if self.closed:
+            raise InvalidArgument("image is closed")
+
+    def close(self) -> None:
+        """Release everything; closing twice does no harm."""
+        if not self.closed:
+            self.closed = True
+            drive(self._context.close(), "error while closing image %s", self.name)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> Literal[False]:
+        self.close()
+        return False
+
+    def __del__(self) -> None:
+        # Possibly in a completion thread, where nothing may wait: the watch is given up, not waited for.
+        if not getattr(self, "closed", True):
+            self.closed = True
+            Task(self._context.close()).launch()
+
+    def __repr__(self) -> str:
+        return f"rbd.Image(ioctx, {self.name!r})"
+
+    # --- what it is ---
+
+    def _current(self) -> ImageContext:
+        """The open image with its state up to date."""
+        image = self._image
+        if image.stale:
+            drive(image.fresh(), "error refreshing image %s", self.name)
+        return image
+
+    def stat(self) -> dict[str, Any]:
+        """size, obj_size, num_objs, order, block_name_prefix; parent_pool and parent_name are kept for old programs."""
+        image = self._current()
+        return {
+            "size": image.size,
+            "obj_size": image.layout.object_size,
+            "num_objs": image.layout.object_count(image.size),
+            "order": image.layout.order,
+            "block_name_prefix": shown(image.fixed.prefix),
+            "parent_pool": _NO_POOL,
+            "parent_name": b"",
+        }
+
+    def size(self) -> int:
+        """Bytes, at the snapshot the image is set to."""
+        return self._current().size
+
+    def id(self) -> str:
+        """The image id, which stays when the name changes."""
+        return self._image.id
+
+    def get_name(self) -> str:
+        """The name it was opened by or had when it was opened by id."""
+        return shown(self._image.name)
+
+    def block_name_prefix(self) -> str:
+        """What the names of its data objects start with."""
+        return shown(self._image.fixed.prefix)
+
+    def features(self) -> int:
+        """Bit mask of RBD_FEATURE_*."""
+        return self._current().header.features
+
+    def op_features(self) -> int:
+        """Bit mask of RBD_OPERATION_FEATURE_*."""
+        return self._current().header.op_features
+
+    def flags(self) -> int:
+        """Bit mask of RBD_FLAG_*, at the snapshot the image is set to."""
+        return self._current().flags
+
+    def stripe_unit(self) -> int:
+        """Bytes."""
+        return self._image.layout.stripe_unit
+
+    def stripe_count(self) -> int:
+        """Objects in a stripe."""
+        return self._image.layout.stripe_count
+
+    def data_pool_id(self) -> int:
+        """The id of the pool that holds the data objects."""
+        return self._image.data_io.pool_id
+
+    def old_format(self) -> bool:
+        """Whether the image has format 1."""
+        self.require_not_closed()
+        return False
+
+    def create_timestamp(self) -> datetime.datetime:
+        return moment(self._image.fixed.created)
+
+    def access_timestamp(self) -> datetime.datetime:
+        return moment(self._current().header.accessed)
+
+    def modify_timestamp(self) -> datetime.datetime:
+        return moment(self._current().header.modified)
+
+    # --- data ---
+
+    def read(self, offset: int, length: int, fadvise_flags: int = 0) -> bytes:
+        """The bytes of the range, fewer at the end of the image. InvalidArgument where it begins beyond the end."""
+        image, start, size = self._image, uint64(offset), uint64(length)
+        return drive(io.read(image, start, size), "error reading %s %d~%d", self.name, start, size)
+
+    def write(self, data: Buffer, offset: int, fadvise_flags: int = 0) -> int:
+        """Write bytes, a bytearray, a memoryview or any other contiguous buffer; the number of bytes written.
+
+        InvalidArgument where it begins beyond the end, IncompleteWriteError where it reached beyond it, ReadOnlyImage.
+        """
+        image, start = self._image, uint64(offset)
+        if not isinstance(data, bytes | bytearray):
+            data = _buffer(data)
+        written = drive(io.write(image, start, data), "error writing to %s", self.name)
+        if written < len(data):
+            raise IncompleteWriteError(f"Wrote only {written} out of {len(data)} bytes")
+        return written
+
+    def discard(self, offset: int, length: int) -> None:
+        """Give up a range: it reads as zeros, but for edges smaller than rbd_discard_granularity_bytes."""
+        start, size = uint64(offset), uint64(length)
+        drive(io.discard(self._image, start, size), "error discarding region %d~%d", start, size)
+
+    def write_zeroes(self, offset: int, length: int, zero_flags: int = 0) -> None:
+        """Make a range read as zeros; with RBD_WRITE_ZEROES_FLAG_THICK_PROVISION by writing them."""
+        start, size = uint64(offset), uint64(length)
+        image = self._image
+        if zero_flags & ~RBD_WRITE_ZEROES_FLAG_THICK_PROVISION:
+            raise make_ex(22, f"error zeroing region {start}~{size}")
+        work = io.write_zeroes(image, start, size, thick=bool(zero_flags))
+        drive(work, "error zeroing region %d~%d", start, size)
+
+    def flush(self) -> None:
+        """Wait until every write that was begun is on stable storage."""
+        drive(io.flush(self._image), "error flushing image")
+
+    def resize(self, size: int, allow_shrink: bool = True, on_progress: Callback | None = None) -> None:
+        """Set the size in bytes. InvalidArgument where it would shrink and may not.
+
+        on_progress(done, total), which the binding does not have, hears of the objects that a shrink gives up.
+        """
+        wanted = uint64(size)
+        image = self._current()
+        if not allow_shrink and wanted < image.size:
+            raise InvalidArgument("error allow_shrink is False but old_size > new_size")
+        work = resize.resize(image, wanted, allow_shrink=bool(allow_shrink), progress=Progress(on_progress))
+        drive(work, "error resizing image %s", self.name)
+
+    # --- metadata and options ---
+
+    def metadata_get(self, key: str | bytes) -> str:
+        """The value of a key; KeyError where there is none."""
+        text, image = name_text(key, "key"), self._image
+        try:
+            return _c_string(self._unless_absent(metadata.get(image, text), "error getting metadata %s", key))
+        except LookupError:
+            raise KeyError(f"no metadata {name_bytes(key, 'key')!r} for image {self.name!r}") from None
+
+    def metadata_set(self, key: str | bytes, value: str | bytes) -> None:
+        """Set a pair. InvalidArgument for a conf_ key that is no option of an image, or a value it cannot have."""
+        text, raw = name_text(key, "key"), name_bytes(value, "value")
+        message = "error setting metadata %s for image %s"
+        drive(metadata.put(self._image, text, raw), message, name_bytes(key, "key"), self.name)
+
+    def metadata_remove(self, key: str | bytes) -> None:
+        """KeyError where there is none."""
+        text, image = name_text(key, "key"), self._image
+        try:
+            self._unless_absent(metadata.remove(image, text), "error removing metadata %s", key)
+        except LookupError:
+            raise KeyError(f"no metadata {name_bytes(key, 'key')!r} for image {self.name!r}") from None
+
+    def metadata_list(self) -> MetadataIterator:
+        """Iterate over (key, value), ascending by key."""
+        self.require_not_closed()
+        return MetadataIterator(self)
+
+    def config_get(self, key: str) -> str:
+        """The value the image itself gives an option; KeyError where it gives none."""
+        image = self._image
+        stored = metadata.option_key(name_text(key, "key"))
+        try:
+            return _c_string(self._unless_absent(metadata.get(image, stored), "error getting config %s", key))
+        except LookupError:
+            raise KeyError(f"no config {key} for image {self.name!r}") from None
+
+    def config_set(self, key: str, value: str | bytes) -> None:
+        """InvalidArgument where an image has no such option, or the option no such value."""
+        stored, raw = metadata.option_key(name_text(key, "key")), name_bytes(value, "value")
+        drive(metadata.put(self._image, stored, raw), "error setting config %s for image %s", key, self.name)
+
+    def config_remove(self, key: str) -> None:
+        """KeyError where the image does not give the option a value."""
+        image = self._image
+        stored = metadata.option_key(name_text(key, "key"))
+        try:
+            self._unless_absent(metadata.remove(image, stored), "error removing config %s", key)
+        except LookupError:
+            raise KeyError(f"no config {key} for image {self.name!r}") from None
+
+    def config_list(self) -> ConfigImageIterator:
+        """Iterate over all options of the image as dicts with keys name, value, source (RBD_CONFIG_SOURCE_*)."""
+        self.require_not_closed()
+        return ConfigImageIterator(self)
+
+    def _unless_absent(self, work: Coroutine[Any, Any, T], message: str, key: Any) -> T:
+        """LookupError for what is not there; all else as ever."""
+
+        async def attempt() -> T:
+            try:
+                return await work
+            except RadosError as error:
+                if error.errno == 2:
+                    raise LookupError from error
+                raise
+
+        return drive(attempt(), message + " for image %s", key, self.name)
+
+
+class MetadataIterator:
+    """The metadata of an image, as they were when it was made: pairs of key and value."""
+
+    def __init__(self, image: Image) -> None:
+        self._pairs = drive(metadata.listing(image._image), "error listing metadata for image %s", image.name)
+
+    def __iter__(self) -> Iterator[tuple[str, str]]:
+        for key, value in self._pairs.items():
+            yield shown(key), _c_string(value)
+
+
+class ConfigImageIterator:
+    """The options of an image and where their values come from."""
+
+    def __init__(self, image: Image) -> None:
+        self._listing = image._current().settings.listing()
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        for name, value, source in self._listing:
+            yield {"name": name, "value": value, "source": source}
+
+
+def _as_given(snapshot: str | bytes | int | None) -> bytes | int | None:
+    return snapshot if snapshot is None or isinstance(snapshot, int) else name_bytes(snapshot, "snapshot")
+
+
+def _buffer(data: Any) -> memoryview:
+    """A flat view of the bytes of any buffer. TypeError for what has none, str above all."""
+    try:
+        return memoryview(data).cast("B")
+    except TypeError as error:
+        raise TypeError("data must be a byte string") from error
+
+
+def _c_string(value: bytes) -> str:
+    return value.split(b"\0", 1)[0].decode("utf-8")

@@ -1,0 +1,109 @@
+"""class RBD: what is done to a pool's images by name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from rbd_native import header as headers
+from rbd_native.api import unbuilt
+from rbd_native.api.boundary import c_int, drive, name_text, shown, uint64
+from rbd_native.constants import FEATURE_NAMES, RBD_FEATURES_ALL
+from rbd_native.errors import InvalidArgument
+from rbd_native.operations import create, remove, rename
+from rbd_native.operations.progress import Callback, Progress
+from rbd_native.option_types import FEATURES
+from rbd_native.rados.connect import port_for
+
+
+@unbuilt.lacks(unbuilt.RBD)
+class RBD:
+    """Create, list, rename and remove images; it has no state."""
+
+    def version(self) -> tuple[int, int, int]:
+        """The version of librbd's interface that this module follows: (major, minor, extra)."""
+        return (1, 16, 0)
+
+    def create(
+        self,
+        ioctx: Any,
+        name: str | bytes,
+        size: int,
+        order: int | None = None,
+        old_format: bool = False,
+        features: int | None = None,
+        stripe_unit: int | None = None,
+        stripe_count: int | None = None,
+        data_pool: str | bytes | None = None,
+    ) -> None:
+        """Create an image of `size` bytes on objects of 2**order bytes.
+
+        What is None comes from the configuration of the pool and the client (rbd_default_*). As in the binding,
+        old_format still makes an image of format 2 and only forbids what format 1 could not have. Raises ImageExists,
+        InvalidArgument, ArgumentOutOfRange (order), FunctionNotSupported (features), ImageNotFound (data pool,
+        namespace).
+        """
+        text = name_text(name, "name")
+        pool = None if data_pool is None else name_text(data_pool, "data_pool")
+        if old_format and (features or stripe_unit or stripe_count or data_pool):
+            raise InvalidArgument(
+                "format 1 images do not support feature masks, non-default striping, nor data pool"
+            )
+        wish = create.Wish(
+            uint64(size),
+            None if order is None else c_int(order),
+            None if features is None else uint64(features),
+            None if stripe_unit is None else uint64(stripe_unit),
+            None if stripe_count is None else uint64(stripe_count),
+            pool,
+        )
+        drive(create.create(port_for(ioctx), text, wish), "error creating image")
+
+    def list(self, ioctx: Any) -> list[str]:
+        """The names of the images, those of format 1 first, each kind by its bytes."""
+        return [image["name"] for image in ImageIterator(ioctx)]
+
+    def list2(self, ioctx: Any) -> ImageIterator:
+        """Iterate over the images as dicts with keys id ("" for format 1) and name."""
+        return ImageIterator(ioctx)
+
+    def remove(self, ioctx: Any, name: str | bytes, on_progress: Callback | None = None) -> None:
+        """Remove an image and all its data; on_progress(done, total) hears of every object.
+
+        Raises ImageNotFound, ImageBusy (open elsewhere), ImageHasSnapshots, ImageMemberOfGroup.
+        """
+        text = name_text(name, "name")
+        drive(remove.remove(port_for(ioctx), text, Progress(on_progress)), "error removing image")
+
+    def rename(self, ioctx: Any, src: str | bytes, dest: str | bytes) -> None:
+        """Rename an image. Raises ImageNotFound, ImageExists."""
+        source, destination = name_text(src, "src"), name_text(dest, "dest")
+        drive(rename.rename(port_for(ioctx), source, destination), "error renaming image")
+
+    def features_from_string(self, str_features: str | bytes) -> int:
+        """The bit mask of a comma-separated list of feature names, or of a number; "" gives the default features."""
+        text = name_text(str_features, "str_features")
+        try:
+            return int(FEATURES.parse(text))
+        except ValueError as error:
+            raise InvalidArgument("error getting features bitmask from str", errno=22) from error
+
+    def features_to_string(self, features: int) -> str:
+        """The names of the bits of a mask, sorted, separated by commas. InvalidArgument for an unknown bit."""
+        mask = uint64(features)
+        if mask & ~RBD_FEATURES_ALL:
+            raise InvalidArgument("error converting features bitmask to str", errno=22)
+        return ",".join(sorted(name for name, bit in FEATURE_NAMES.items() if mask & bit))
+
+
+class ImageIterator:
+    """The images of a pool and namespace, as they were when it was made."""
+
+    def __init__(self, ioctx: Any) -> None:
+        self._images = drive(headers.images(port_for(ioctx)), "error listing images")
+
+    def __iter__(self) -> Iterator[dict[str, str]]:
+        for name, identifier in self._images:
+            yield {"id": identifier, "name": shown(name)}
+
+

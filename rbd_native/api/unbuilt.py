@@ -1,0 +1,215 @@
+"""What the binding has and this release does not: each name with its signature, refusing with FunctionNotSupported.
+
+A row leaves its table when the method is written. The coverage table in docs/ is made from these.
+"""
+
+from __future__ import annotations
+
+import ast
+import errno
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+from rbd_native import constants
+from rbd_native.errors import FunctionNotSupported
+
+T = TypeVar("T")
+
+COMPLETION = {"get_return_value": "()", "is_complete": "()", "wait_for_complete_and_cb": "()"}
+
+GROUP = {
+    "add_image": "(image_ioctx, image_name)",
+    "create_snap": "(snap_name, flags=0)",
+    "get_snap_info": "(snap_name)",
+    "id": "()",
+    "list_images": "()",
+    "list_snaps": "()",
+    "remove_image": "(image_ioctx, image_name)",
+    "remove_snap": "(snap_name)",
+    "rename_snap": "(old_snap_name, new_snap_name)",
+    "rollback_to_snap": "(name)",
+}
+
+_LAYOUT = "features=None, order=None, stripe_unit=None, stripe_count=None, data_pool=None"
+
+IMAGE = {
+    "aio_close": "(oncomplete)",
+    "aio_discard": "(offset, length, oncomplete)",
+    "aio_flush": "(oncomplete)",
+    "aio_mirror_image_create_snapshot": "(flags, oncomplete)",
+    "aio_mirror_image_get_info": "(oncomplete)",
+    "aio_mirror_image_get_mode": "(oncomplete)",
+    "aio_read": "(offset, length, oncomplete, fadvise_flags=0)",
+    "aio_write": "(data, offset, oncomplete, fadvise_flags=0)",
+    "aio_write_zeroes": "(offset, length, oncomplete, zero_flags=0)",
+    "break_lock": "(client, cookie)",
+    "copy": f"(dest_ioctx, dest_name, {_LAYOUT})",
+    "create_snap": "(name, flags=0)",
+    "deep_copy": f"(dest_ioctx, dest_name, {_LAYOUT}, clone_format=None, flatten=False)",
+    "diff_iterate": "(offset, length, from_snapshot, iterate_cb, include_parent=True, whole_object=False)",
+    "encryption_format": "(format, passphrase, cipher_alg=RBD_ENCRYPTION_ALGORITHM_AES256)",
+    "encryption_load": "(format, passphrase)",
+    "encryption_load2": "(specs)",
+    "flatten": "(on_progress=None)",
+    "get_parent_image_spec": "()",
+    "get_snap_limit": "()",
+    "get_snap_timestamp": "(snap_id)",
+    "group": "()",
+    "invalidate_cache": "()",
+    "is_exclusive_lock_owner": "()",
+    "is_protected_snap": "(name)",
+    "list_children": "()",
+    "list_children2": "()",
+    "list_descendants": "()",
+    "list_lockers": "()",
+    "list_snaps": "()",
+    "lock_acquire": "(lock_mode)",
+    "lock_break": "(lock_mode, lock_owner)",
+    "lock_exclusive": "(cookie)",
+    "lock_get_owners": "()",
+    "lock_release": "()",
+    "lock_shared": "(cookie, tag)",
+    "migration_source_spec": "()",
+    "mirror_image_create_snapshot": "(flags=0)",
+    "mirror_image_demote": "()",
+    "mirror_image_disable": "(force)",
+    "mirror_image_enable": "(mode=RBD_MIRROR_IMAGE_MODE_JOURNAL)",
+    "mirror_image_get_info": "()",
+    "mirror_image_get_instance_id": "()",
+    "mirror_image_get_mode": "()",
+    "mirror_image_get_status": "()",
+    "mirror_image_promote": "(force)",
+    "mirror_image_resync": "()",
+    "overlap": "()",
+    "parent_id": "()",
+    "parent_info": "()",
+    "protect_snap": "(name)",
+    "rebuild_object_map": "()",
+    "remove_snap": "(name)",
+    "remove_snap2": "(name, flags)",
+    "remove_snap_by_id": "(snap_id)",
+    "remove_snap_limit": "()",
+    "rename_snap": "(srcname, dstname)",
+    "rollback_to_snap": "(name)",
+    "set_snap": "(name)",
+    "set_snap_by_id": "(snap_id)",
+    "set_snap_limit": "(limit)",
+    "snap_exists": "(name)",
+    "snap_get_group_namespace": "(snap_id)",
+    "snap_get_id": "(snap_name)",
+    "snap_get_mirror_namespace": "(snap_id)",
+    "snap_get_name": "(snap_id)",
+    "snap_get_namespace_type": "(snap_id)",
+    "snap_get_trash_namespace": "(snap_id)",
+    "sparsify": "(sparse_size)",
+    "unlock": "(cookie)",
+    "unprotect_snap": "(name)",
+    "update_features": "(features, enabled)",
+    "watchers_list": "()",
+}
+
+RBD = {
+    "aio_open_image": "(oncomplete, ioctx, name=None, snapshot=None, read_only=False, image_id=None)",
+    "clone": f"(p_ioctx, p_name, p_snapshot, c_ioctx, c_name, {_LAYOUT}, clone_format=None)",
+    "config_get": "(ioctx, key)",
+    "config_list": "(ioctx)",
+    "config_remove": "(ioctx, key)",
+    "config_set": "(ioctx, key, value)",
+    "group_create": "(ioctx, name)",
+    "group_list": "(ioctx)",
+    "group_remove": "(ioctx, name)",
+    "group_rename": "(ioctx, src, dest)",
+    "migration_abort": "(ioctx, image_name, on_progress=None)",
+    "migration_commit": "(ioctx, image_name, on_progress=None)",
+    "migration_execute": "(ioctx, image_name, on_progress=None)",
+    "migration_prepare": (
+        f"(ioctx, image_name, dest_ioctx, dest_image_name, {_LAYOUT}, clone_format=None, flatten=False)"
+    ),
+    "migration_prepare_import": f"(source_spec, dest_ioctx, dest_image_name, {_LAYOUT})",
+    "migration_status": "(ioctx, image_name)",
+    "mirror_image_info_list": "(ioctx, mode_filter=None)",
+    "mirror_image_instance_id_list": "(ioctx)",
+    "mirror_image_status_list": "(ioctx)",
+    "mirror_image_status_summary": "(ioctx)",
+    "mirror_mode_get": "(ioctx)",
+    "mirror_mode_set": "(ioctx, mirror_mode)",
+    "mirror_peer_add": "(ioctx, site_name, client_name, direction=RBD_MIRROR_PEER_DIRECTION_RX_TX)",
+    "mirror_peer_bootstrap_create": "(ioctx)",
+    "mirror_peer_bootstrap_import": "(ioctx, direction, token)",
+    "mirror_peer_get_attributes": "(ioctx, uuid)",
+    "mirror_peer_list": "(ioctx)",
+    "mirror_peer_remove": "(ioctx, uuid)",
+    "mirror_peer_set_attributes": "(ioctx, uuid, attributes)",
+    "mirror_peer_set_client": "(ioctx, uuid, client_name)",
+    "mirror_peer_set_cluster": "(ioctx, uuid, cluster_name)",
+    "mirror_peer_set_name": "(ioctx, uuid, site_name)",
+    "mirror_remote_namespace_get": "(ioctx)",
+    "mirror_remote_namespace_set": "(ioctx, remote_namespace)",
+    "mirror_site_name_get": "(rados)",
+    "mirror_site_name_set": "(rados, site_name)",
+    "mirror_uuid_get": "(ioctx)",
+    "namespace_create": "(ioctx, name)",
+    "namespace_exists": "(ioctx, name)",
+    "namespace_list": "(ioctx)",
+    "namespace_remove": "(ioctx, name)",
+    "pool_init": "(ioctx, force)",
+    "pool_metadata_get": "(ioctx, key)",
+    "pool_metadata_list": "(ioctx)",
+    "pool_metadata_remove": "(ioctx, key)",
+    "pool_metadata_set": "(ioctx, key, value)",
+    "pool_stats_get": "(ioctx)",
+    "trash_get": "(ioctx, image_id)",
+    "trash_list": "(ioctx)",
+    "trash_move": "(ioctx, name, delay=0)",
+    "trash_purge": "(ioctx, expire_ts=None, threshold=-1)",
+    "trash_remove": "(ioctx, image_id, force=False, on_progress=None)",
+    "trash_restore": "(ioctx, image_id, name)",
+}
+
+
+def lacks(table: Mapping[str, str]) -> Callable[[type[T]], type[T]]:
+    """Class decorator: add a refusing method for each row of the table."""
+
+    def decorate(kind: type[T]) -> type[T]:
+        for name, parameters in table.items():
+            if name in vars(kind):
+                raise TypeError(f"{kind.__name__}.{name} is built: its row has to go")
+            setattr(kind, name, _refusal(kind.__name__, name, parameters))
+        return kind
+
+    return decorate
+
+
+def not_built(what: str) -> FunctionNotSupported:
+    return FunctionNotSupported(f"{what} is not built yet", errno=errno.ENOSYS)
+
+
+def _refusal(owner: str, name: str, parameters: str) -> Callable[..., Any]:
+    signature = _signature(parameters)
+
+    def refuse(*args: Any, **kwargs: Any) -> Any:
+        signature.bind(*args, **kwargs)
+        raise not_built(f"{owner}.{name}")
+
+    refuse.__name__ = name
+    refuse.__qualname__ = f"{owner}.{name}"
+    refuse.__doc__ = "Not built yet: raises FunctionNotSupported."
+    refuse.__signature__ = signature  # type: ignore[attr-defined]
+    refuse.unbuilt = True  # type: ignore[attr-defined]
+    return refuse
+
+
+def _signature(parameters: str) -> inspect.Signature:
+    (function,) = ast.parse(f"def f{parameters}: ...").body
+    assert isinstance(function, ast.FunctionDef)
+    arguments = function.args.args
+    required = len(arguments) - len(function.args.defaults)
+    defaults = [inspect.Parameter.empty] * required + [_constant(node) for node in function.args.defaults]
+    kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    named = [inspect.Parameter(a.arg, kind, default=d) for a, d in zip(arguments, defaults, strict=True)]
+    return inspect.Signature([inspect.Parameter("self", kind), *named])
+
+
+def _constant(node: ast.expr) -> Any:
+    return getattr(constants, node.id) if isinstance(node, ast.Name) else ast.literal_eval(node)

@@ -1,0 +1,292 @@
+"""The header of a format 2 image, and the directory and id objects that lead to it.
+
+A name leads to an id through `rbd_id.<name>`, an id to a name through `rbd_directory`; everything else of an image is
+in the omap of `rbd_header.<id>`, read and written only through class calls. What an open needs is read in one compound
+operation, which is atomic: size, features, flags, snapshots and parent are those of one moment.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any
+
+from rbd_native import cls_lock, cls_rbd, names
+from rbd_native.cls_client import ClassCall, call, call_all, call_optional
+from rbd_native.constants import RBD_FEATURE_MIGRATING, RBD_FEATURE_STRIPINGV2
+from rbd_native.encoding import DecodeError, Reader, UTime, blob, codec_of, text
+from rbd_native.rados.port import HEAD, Io, RadosError, Read, SnapContext, Stat
+from rbd_native.striping import Layout
+from rbd_native.types import (
+    GroupSpec,
+    LockInfo,
+    ParentImageSpec,
+    SnapshotInfo,
+    TrashImageSource,
+    TrashImageSpec,
+)
+
+_CONF = "conf_"
+_METADATA_PAGE = 64
+_DIRECTORY_PAGE = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """One snapshot of an image: its record, and what holds at it."""
+
+    info: SnapshotInfo
+    parent_overlap: int
+    flags: int
+    protection: int
+
+
+@dataclass(frozen=True, slots=True)
+class Fixed:
+    """What never changes in an image's life. `prefix`: of its data objects; `data_pool`: -1 for the image's own."""
+
+    layout: Layout
+    prefix: str
+    data_pool: int
+    created: UTime
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """The changing state of an image, as of one moment. Sizes in bytes; snapshots newest first.
+
+    `incompatible`: the feature bits a client must know. `parent_overlap` is 0 where there is no parent. `config`: the
+    image's `conf_` metadata without that prefix.
+    """
+
+    size: int
+    features: int
+    incompatible: int
+    flags: int
+    op_features: int
+    snapc: SnapContext
+    snapshots: tuple[Snapshot, ...]
+    parent: ParentImageSpec | None
+    parent_overlap: int
+    group: GroupSpec
+    lock: LockInfo
+    accessed: UTime
+    modified: UTime
+    config: dict[str, bytes]
+
+
+async def read(io: Io, identifier: str, *, read_only: bool) -> tuple[Fixed, Header]:
+    """Fixed and changing state of the image with this id. RadosError ENOENT where it has no header."""
+    oid = names.header(identifier)
+    while True:
+        fixed_calls: list[ClassCall[Any]] = [
+            cls_rbd.get_object_prefix(),
+            cls_rbd.get_data_pool(),
+            cls_rbd.get_create_timestamp(),
+        ]
+        values = await call_all(io, oid, fixed_calls + _changing_calls(read_only))
+        prefix, data_pool, created = values[:3]
+        (order, _), (features, _) = values[3], values[4]
+        stripe_unit, stripe_count = 1 << order, 1
+        if features & RBD_FEATURE_STRIPINGV2:
+            stripe_unit, stripe_count = await call(io, oid, cls_rbd.get_stripe_unit_count())
+        try:
+            layout = Layout(order, stripe_unit, stripe_count)
+        except ValueError as error:
+            raise RadosError(errno.EINVAL, f"{oid}: {error}") from error
+        header = await _assemble(io, oid, values[3:])
+        if header is not None:
+            return Fixed(layout, prefix, data_pool, created), header
+
+
+async def refresh(io: Io, identifier: str, *, read_only: bool) -> Header:
+    """The changing state alone."""
+    oid = names.header(identifier)
+    while True:
+        header = await _assemble(io, oid, await call_all(io, oid, _changing_calls(read_only)))
+        if header is not None:
+            return header
+
+
+def _changing_calls(read_only: bool) -> list[ClassCall[Any]]:
+    return [
+        cls_rbd.get_size(HEAD),
+        cls_rbd.get_features(HEAD, read_only),
+        cls_rbd.get_flags(HEAD),
+        cls_rbd.get_snapcontext(),
+        cls_rbd.parent_get(),
+        cls_rbd.parent_overlap_get(HEAD),
+        cls_rbd.op_features_get(),
+        cls_rbd.image_group_get(),
+        cls_lock.get_info(names.LOCK_NAME),
+        cls_rbd.get_access_timestamp(),
+        cls_rbd.get_modify_timestamp(),
+        cls_rbd.metadata_list(_CONF, _METADATA_PAGE),
+    ]
+
+
+async def _assemble(io: Io, oid: str, values: list[Any]) -> Header | None:
+    """The header from what the compound read gave; None where a snapshot vanished before its own record was read."""
+    (_, size), (features, incompatible), flags, (seq, ids), parent, overlap = values[:6]
+    op_features, group, lock, accessed, modified, page = values[6:]
+    try:
+        snapshots = await _snapshots(io, oid, ids)
+    except RadosError as error:
+        if error.errno == errno.ENOENT and ids:
+            return None
+        raise
+    return Header(
+        size, features, incompatible, flags, op_features, SnapContext(seq, tuple(ids)), snapshots,
+        parent if parent.exists else None, overlap or 0, group, lock, accessed, modified,
+        await _config(io, oid, page),
+    )  # fmt: skip
+
+
+async def _snapshots(io: Io, oid: str, ids: list[int]) -> tuple[Snapshot, ...]:
+    if not ids:
+        return ()
+    calls: list[ClassCall[Any]] = []
+    for snap in ids:
+        calls += [
+            cls_rbd.snapshot_get(snap),
+            cls_rbd.parent_overlap_get(snap),
+            cls_rbd.get_flags(snap),
+            cls_rbd.get_protection_status(snap),
+        ]
+    values = await call_all(io, oid, calls)
+    return tuple(
+        Snapshot(info, overlap or 0, flags, protection)
+        for info, overlap, flags, protection in zip(*[iter(values)] * 4, strict=True)
+    )
+
+
+async def _config(io: Io, oid: str, page: dict[str, bytes]) -> dict[str, bytes]:
+    """The `conf_` entries: the first page came with the header, more are read only where it was full of them."""
+    found = {key: value for key, value in page.items() if key.startswith(_CONF)}
+    while len(page) == _METADATA_PAGE and len(found) % _METADATA_PAGE == 0 and found:
+        last = max(page, key=lambda key: key.encode("utf-8", "surrogateescape"))
+        page = await call(io, oid, cls_rbd.metadata_list(last, _METADATA_PAGE))
+        found |= {key: value for key, value in page.items() if key.startswith(_CONF)}
+    return {key.removeprefix(_CONF): value for key, value in found.items()}
+
+
+async def pool_config(io: Io) -> dict[str, bytes]:
+    """The `conf_` metadata of the pool, kept in its default namespace; empty where there is none."""
+    info = io.in_namespace("")
+    page = await call_optional(info, names.INFO, cls_rbd.metadata_list(_CONF, _METADATA_PAGE), {})
+    return await _config(info, names.INFO, page)
+
+
+async def metadata(io: Io, oid: str, prefix: str = "") -> dict[str, bytes]:
+    """All metadata of an image header or of rbd_info whose key starts with `prefix`, ascending."""
+    found: dict[str, bytes] = {}
+    after = prefix
+    while True:
+        page = await call(io, oid, cls_rbd.metadata_list(after, _METADATA_PAGE))
+        found |= {key: value for key, value in page.items() if key.startswith(prefix)}
+        if len(page) < _METADATA_PAGE or not next(reversed(page)).startswith(prefix):
+            return found
+        after = next(reversed(page))
+
+
+def migrating(features: int) -> bool:
+    return bool(features & RBD_FEATURE_MIGRATING)
+
+
+# --- names and ids ---------------------------------------------------------------------------------------------------
+
+
+async def id_of(io: Io, name: str) -> str:
+    """The id that a name leads to, by its id object. RadosError ENOENT."""
+    return await call(io, names.image_id(name), cls_rbd.get_id())
+
+
+async def name_of(io: Io, identifier: str) -> str:
+    """The name of an id, in the directory or, failing that, in the trash. RadosError ENOENT."""
+    name = await call_optional(io, names.DIRECTORY, cls_rbd.dir_get_name(identifier), None)
+    if name is not None:
+        return name
+    spec = await call(io, names.TRASH, cls_rbd.trash_get(identifier))
+    return spec.name
+
+
+async def exists(io: Io, oid: str) -> bool:
+    reply = await io.read(oid, [Stat()]).bare()
+    if reply.rv == -errno.ENOENT:
+        return False
+    if reply.rv < 0:
+        raise RadosError(-reply.rv, oid)
+    return True
+
+
+async def directory(io: Io) -> AsyncIterator[tuple[str, str]]:
+    """(name, id) of every format 2 image, in the order of the names' bytes."""
+    after = ""
+    while True:
+        page = await call_optional(io, names.DIRECTORY, cls_rbd.dir_list(after, _DIRECTORY_PAGE), {})
+        for name, identifier in page.items():
+            yield name, identifier
+        if len(page) < _DIRECTORY_PAGE:
+            return
+        after = next(reversed(page))
+
+
+async def old_directory(io: Io) -> list[str]:
+    """The names of the format 1 images: a table in the data of the directory object (an empty header, then a count, and
+    for each image its name and an empty value)."""
+    reply = await io.read(names.DIRECTORY, [Read(0, 0)]).bare()
+    if reply.rv == -errno.ENOENT or (reply.rv == 0 and not reply.outs[0]):
+        return []
+    if reply.rv < 0:
+        raise RadosError(-reply.rv, names.DIRECTORY)
+    reader = Reader(reply.outs[0])
+    try:
+        codec_of(blob).read(reader)
+        return list(codec_of(dict[text, blob]).read(reader))
+    except DecodeError as error:
+        raise RadosError(errno.EIO, f"{names.DIRECTORY}: {error}") from error
+
+
+async def trash(io: Io) -> AsyncIterator[tuple[str, TrashImageSpec]]:
+    """(id, entry) of everything in the trash, images that are being removed included."""
+    after = ""
+    while True:
+        page = await call_optional(io, names.TRASH, cls_rbd.trash_list(after, _DIRECTORY_PAGE), {})
+        for identifier, spec in page.items():
+            yield identifier, spec
+        if len(page) < _DIRECTORY_PAGE:
+            return
+        after = next(reversed(page))
+
+
+async def images(io: Io) -> list[tuple[str, str]]:
+    """(name, id) of every image a user sees: format 1 first (their id is ""), then the others by name.
+
+    An image whose removal was begun and not finished is one of them: its name still stands until it is gone.
+    """
+    listed = {name: identifier async for name, identifier in directory(io)}
+    async for identifier, spec in trash(io):
+        if spec.source == TrashImageSource.REMOVING:
+            listed.setdefault(spec.name, identifier)
+    ordered = sorted(listed.items(), key=lambda item: item[0].encode("utf-8", "surrogateescape"))
+    return [(name, "") for name in await old_directory(io)] + ordered
+
+
+__all__ = [
+    "Fixed",
+    "Header",
+    "Snapshot",
+    "directory",
+    "exists",
+    "id_of",
+    "images",
+    "metadata",
+    "migrating",
+    "name_of",
+    "old_directory",
+    "pool_config",
+    "read",
+    "refresh",
+    "trash",
+]

@@ -1,0 +1,205 @@
+"""The state of an open image, and how it follows what other clients do to it.
+
+A handle that may write watches the image's header. A header update from anybody marks the state stale, and the next
+operation reads it anew before it does anything: so a write never uses a snapshot context or a size that was replaced
+before it began. A handle that only reads keeps what it saw when it was opened, as librbd's does.
+
+The watch is registered before the header is read for the first time: no update can fall in between.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Mapping
+
+from rbd_native import header as headers
+from rbd_native import names
+from rbd_native.constants import RBD_FEATURES_ALL
+from rbd_native.encoding import DecodeError
+from rbd_native.engine import Mutex
+from rbd_native.header import Fixed, Header, Snapshot
+from rbd_native.image import unsupported
+from rbd_native.image.gate import WriteGate
+from rbd_native.options import Settings
+from rbd_native.rados.port import HEAD, Io, RadosError, SnapContext, Watch
+from rbd_native.striping import Layout
+from rbd_native.types import UserSnapshotNamespace
+from rbd_native.watch_notify import HeaderUpdate, Quiesce, decode_message, encode_message, response
+
+_NOTIFY_TIMEOUT_MS = 5000
+
+
+class ImageContext:
+    """One open image. `io` is where its metadata lies, `data_io` where its data objects do."""
+
+    def __init__(self, io: Io, identifier: str, name: str, *, read_only: bool) -> None:
+        self.io = io
+        self.data_io = io
+        self.id = identifier
+        self.name = name
+        self.read_only = read_only
+        self.stale = False
+        self.snap: Snapshot | None = None
+        self.header_oid = names.header(identifier)
+        self.gate = WriteGate()
+        self._refreshing = Mutex()
+        self._watch: Watch | None = None
+        self._watch_lost = False
+        self.fixed: Fixed
+        self.header: Header
+        self.settings: Settings
+
+    # --- what it is ---
+
+    @property
+    def layout(self) -> Layout:
+        return self.fixed.layout
+
+    @property
+    def size(self) -> int:
+        """Bytes, at the snapshot the handle is set to."""
+        return self.header.size if self.snap is None else self.snap.info.image_size
+
+    @property
+    def flags(self) -> int:
+        return self.header.flags if self.snap is None else self.snap.flags
+
+    @property
+    def snapc(self) -> SnapContext:
+        return self.header.snapc
+
+    @property
+    def read_snap(self) -> int:
+        """The snapshot id that reads carry."""
+        return HEAD if self.snap is None else self.snap.info.id
+
+    @property
+    def frozen(self) -> bool:
+        """Nothing can be written through this handle."""
+        return self.read_only or self.snap is not None
+
+    def object_name(self, objectno: int) -> str:
+        return f"{self.fixed.prefix}.{objectno:016x}"
+
+    def _current(self, header: Header, pool_config: Mapping[str, bytes]) -> None:
+        self.header = header
+        self.settings = Settings(self.io.cluster.conf_get, pool_config, header.config)
+
+    # --- open and close ---
+
+    async def open(self, snapshot: str | int | None = None) -> ImageContext:
+        try:
+            if not self.read_only:
+                await self._register()
+            pool_config = await headers.pool_config(self.io)
+            self.fixed, header = await headers.read(self.io, self.id, read_only=self.read_only)
+            self._current(header, pool_config)
+            self._check()
+            if self.fixed.data_pool != -1:
+                self.data_io = self.io.cluster.io(self.fixed.data_pool, self.io.namespace)
+            if snapshot is not None:
+                self.snap = self._find_snapshot(snapshot)
+        except BaseException:
+            await self.close()
+            raise
+        return self
+
+    async def close(self) -> None:
+        """Stop watching. The handle is of no use after it."""
+        watch, self._watch = self._watch, None
+        if watch is not None:
+            await watch.close()
+
+    def _check(self) -> None:
+        if self.header.incompatible & ~RBD_FEATURES_ALL:
+            raise RadosError(errno.ENOSYS, f"image {self.name} has features this client does not know")
+        reason = unsupported.reason(self.header, read_only=self.read_only)
+        if reason is not None:
+            raise RadosError(errno.ENOSYS, f"image {self.name}: {reason}")
+
+    def _find_snapshot(self, key: str | int) -> Snapshot:
+        """By id, or by name among those that users made."""
+        for snapshot in self.header.snapshots:
+            info = snapshot.info
+            if info.id == key or (info.name == key and isinstance(info.namespace, UserSnapshotNamespace)):
+                return snapshot
+        raise RadosError(errno.ENOENT, f"{self.name}@{key}")
+
+    # --- following others ---
+
+    async def fresh(self) -> None:
+        """Make the state current: what every operation begins with where `stale` is set."""
+        async with self._refreshing:
+            if not self.stale:
+                return
+            self.stale = False  # an update from here on asks for another round
+            try:
+                if self._watch_lost:
+                    await self._register()
+                pool_config = await headers.pool_config(self.io)
+                self._current(await headers.refresh(self.io, self.id, read_only=self.read_only), pool_config)
+                self._check()
+            except BaseException:
+                self.stale = True
+                raise
+
+    async def changed(self) -> None:
+        """Tell every other client that the header has changed; this one reads it anew too.
+
+        Clients that do not answer in time are not waited for longer: they have lost their watch, or soon will.
+        """
+        self.stale = True
+        await self.io.notify(self.header_oid, encode_message(HeaderUpdate()), _NOTIFY_TIMEOUT_MS)
+
+    async def _register(self) -> None:
+        old, self._watch = self._watch, None
+        self._watch_lost = False
+        if old is not None:
+            await old.close()
+        self._watch = await self.io.watch(self.header_oid, self._on_notify, self._on_watch_error)
+
+    @property
+    def watch_cookie(self) -> int | None:
+        """By which the OSD knows this handle's watch; None where it has none."""
+        return None if self._watch is None else self._watch.cookie
+
+    def _on_notify(self, client: int, notify_id: int, payload: bytes) -> bytes:
+        try:
+            message = decode_message(payload)
+        except DecodeError:
+            return b""
+        if isinstance(message, HeaderUpdate):
+            self.stale = True
+            return response(0)
+        # Whoever is about to take a snapshot asks all clients to hold still; a handle without hooks always does.
+        return response(0) if isinstance(message, Quiesce) else b""
+
+    def _on_watch_error(self, code: int) -> None:
+        self._watch_lost = True
+        self.stale = True
+
+
+async def open_image(
+    io: Io,
+    *,
+    name: str | None = None,
+    identifier: str | None = None,
+    snapshot: str | int | None = None,
+    read_only: bool = False,
+) -> ImageContext:
+    """Open by name or by id. RadosError ENOENT, or ENOSYS for what this release does not keep up yet."""
+    if identifier is None:
+        assert name is not None
+        identifier = await _identify(io, name)
+    else:
+        name = await headers.name_of(io, identifier)
+    return await ImageContext(io, identifier, name, read_only=read_only).open(snapshot)
+
+
+async def _identify(io: Io, name: str) -> str:
+    try:
+        return await headers.id_of(io, name)
+    except RadosError as error:
+        if error.errno == errno.ENOENT and name and await headers.exists(io, names.old_header(name)):
+            raise RadosError(errno.ENOSYS, f"image {name} has format 1") from error
+        raise

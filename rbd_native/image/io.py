@@ -1,0 +1,215 @@
+"""Reads and writes of an open image: image extents become operations on its data objects.
+
+What lies in no object reads as zeros. A request that reaches beyond the end of the image is cut there; one that begins
+beyond it is EINVAL. Each write carries the snapshot context of the moment it is submitted.
+
+A request within one object, the common case, is one operation and nothing more.
+"""
+
+from __future__ import annotations
+
+import errno
+import math
+from collections.abc import Callable
+
+from rbd_native.engine import for_each
+from rbd_native.image.context import ImageContext
+from rbd_native.rados.port import (
+    AllocHint,
+    Buffer,
+    RadosError,
+    Read,
+    Remove,
+    Truncate,
+    Write,
+    WriteFull,
+    WriteSame,
+    WriteStep,
+    Zero,
+)
+from rbd_native.striping import ObjectExtent
+
+FANOUT = 32
+"""How many objects of one request are under way at once."""
+
+_DISCARD_LIMIT = 2**31 - 1
+_ZEROES = bytes(64 << 10)
+
+
+def clip(image: ImageContext, offset: int, length: int) -> int:
+    """The length that lies within the image. EINVAL where a request that is not empty begins beyond its end."""
+    size = image.size
+    if length and offset >= size:
+        raise RadosError(errno.EINVAL, f"offset {offset} of {size}")
+    return min(length, max(size - offset, 0))
+
+
+async def _ready(image: ImageContext) -> None:
+    if image.stale:
+        await image.fresh()
+
+
+# --- read ------------------------------------------------------------------------------------------------------------
+
+
+async def read(image: ImageContext, offset: int, length: int) -> bytes:
+    """The bytes of `offset`, `length`; fewer at the end of the image."""
+    await _ready(image)
+    length = clip(image, offset, length)
+    extents = image.layout.extents(offset, length)
+    if len(extents) == 1:
+        return await _read_object(image, extents[0])
+    out = bytearray(length)
+    view = memoryview(out)
+
+    async def fetch(extent: ObjectExtent) -> None:
+        data = await _read_object(image, extent)
+        taken = 0
+        for position, size in extent.buffer_extents:
+            view[position : position + size] = data[taken : taken + size]
+            taken += size
+
+    await for_each(map(fetch, extents), FANOUT)
+    return bytes(out)
+
+
+async def _read_object(image: ImageContext, extent: ObjectExtent) -> bytes:
+    oid = image.object_name(extent.objectno)
+    reply = await image.data_io.read(oid, (Read(extent.offset, extent.length),), snap=image.read_snap).bare()
+    if reply.rv < 0:
+        if reply.rv != -errno.ENOENT:
+            raise RadosError(-reply.rv, oid, reply)
+        return bytes(extent.length)
+    data: bytes = reply.outs[0]
+    return data if len(data) == extent.length else data.ljust(extent.length, b"\0")
+
+
+# --- write -----------------------------------------------------------------------------------------------------------
+
+
+async def write(image: ImageContext, offset: int, data: Buffer) -> int:
+    """Write; the number of bytes that lay within the image."""
+    epoch = await _enter(image)
+    try:
+        length = _clip_writable(image, offset, len(data))
+        extents = image.layout.extents(offset, length)
+        if len(extents) == 1:
+            await _write_object(image, extents[0], data if length == len(data) else memoryview(data)[:length])
+        else:
+            view = memoryview(data)
+            await for_each((_write_object(image, extent, _piece(view, extent)) for extent in extents), FANOUT)
+        return length
+    finally:
+        image.gate.leave(epoch)
+
+
+async def _enter(image: ImageContext) -> int:
+    """Pass the gate with a current state. The order matters: what closes the gate is what changes the state."""
+    while True:
+        epoch = await image.gate.enter()
+        if not image.stale:
+            return epoch
+        image.gate.leave(epoch)
+        await image.fresh()
+
+
+def _clip_writable(image: ImageContext, offset: int, length: int) -> int:
+    length = clip(image, offset, length)
+    if image.frozen:
+        raise RadosError(errno.EROFS, image.name)
+    return length
+
+
+async def flush(image: ImageContext) -> None:
+    """Wait for the writes that have begun; once acknowledged they are on stable storage."""
+    await image.gate.flush()
+
+
+def _piece(view: memoryview, extent: ObjectExtent) -> Buffer:
+    """The bytes of one object: a window on the caller's buffer where they are contiguous in it."""
+    if len(extent.buffer_extents) == 1:
+        ((position, size),) = extent.buffer_extents
+        return view[position : position + size]
+    return b"".join(view[position : position + size] for position, size in extent.buffer_extents)
+
+
+async def _write_object(image: ImageContext, extent: ObjectExtent, data: Buffer) -> None:
+    size = image.layout.object_size
+    whole = extent.length == size
+    await _apply(image, extent.objectno, (AllocHint(size, size), WriteFull(data) if whole else Write(extent.offset, data)))
+
+
+async def _apply(image: ImageContext, objectno: int, steps: tuple[WriteStep, ...]) -> None:
+    """One operation on a data object. That there is no object to remove is as good as having removed it."""
+    oid = image.object_name(objectno)
+    reply = await image.data_io.write(oid, steps, snapc=image.snapc).bare()
+    if reply.rv < 0 and not (reply.rv == -errno.ENOENT and type(steps[0]) is Remove):
+        raise RadosError(-reply.rv, oid, reply)
+
+
+# --- discard and zeroes ----------------------------------------------------------------------------------------------
+
+
+async def discard(image: ImageContext, offset: int, length: int) -> None:
+    """Give up the bytes: what was discarded reads as zeros, but for the edges.
+
+    Within each object the extent is rounded inward to `rbd_discard_granularity_bytes`; what is left of it, if anything,
+    is removed, cut off or zeroed, so that no space is spent on freeing less than a useful piece.
+    """
+    if length > _DISCARD_LIMIT:
+        raise RadosError(errno.EINVAL, f"discard of {length} bytes")
+    size = image.layout.object_size
+
+    def steps(extent: ObjectExtent) -> tuple[WriteStep, ...]:
+        rounds = image.settings.flag("rbd_skip_partial_discard")
+        granularity = image.settings.integer("rbd_discard_granularity_bytes") if rounds else 1
+        start, end = _round_inward(extent, min(granularity, size), size)
+        return _clear(start, end, size) if start < end else ()
+
+    await _each_object(image, offset, length, steps)
+
+
+async def write_zeroes(image: ImageContext, offset: int, length: int, *, thick: bool = False) -> None:
+    """Zeros, without rounding. `thick` writes them out, so that the space is taken."""
+    size = image.layout.object_size
+
+    def steps(extent: ObjectExtent) -> tuple[WriteStep, ...]:
+        if thick:
+            return _provision(extent.offset, extent.length, size)
+        return _clear(extent.offset, extent.offset + extent.length, size)
+
+    await _each_object(image, offset, length, steps)
+
+
+async def _each_object(
+    image: ImageContext, offset: int, length: int, steps: Callable[[ObjectExtent], tuple[WriteStep, ...]]
+) -> None:
+    """Apply to each object's part of the range what `steps` gives for it, if anything."""
+    epoch = await _enter(image)
+    try:
+        extents = image.layout.extents(offset, _clip_writable(image, offset, length))
+        planned = ((extent.objectno, steps(extent)) for extent in extents)
+        await for_each((_apply(image, objectno, wanted) for objectno, wanted in planned if wanted), FANOUT)
+    finally:
+        image.gate.leave(epoch)
+
+
+def _round_inward(extent: ObjectExtent, granularity: int, object_size: int) -> tuple[int, int]:
+    """Start and end of the whole pieces. A granularity of the object's size spares tails: cutting the end
+    off an object frees space whatever its length."""
+    start, end = extent.offset, extent.offset + extent.length
+    if granularity < object_size or end < object_size:
+        start = -(-start // granularity) * granularity
+        end -= end % granularity
+    return start, end
+
+
+def _clear(start: int, end: int, object_size: int) -> tuple[WriteStep, ...]:
+    if end < object_size:
+        return (Zero(start, end - start),)
+    return (Truncate(start),) if start else (Remove(),)
+
+
+def _provision(offset: int, length: int, object_size: int) -> tuple[WriteStep, ...]:
+    pattern = _ZEROES[: math.gcd(length, len(_ZEROES))]
+    return (AllocHint(object_size, object_size), WriteSame(offset, length, pattern))

@@ -1,0 +1,52 @@
+"""The metadata of an image: pairs that users keep there, and, under `conf_`, the image's own options."""
+
+from __future__ import annotations
+
+import errno
+
+from rbd_native import cls_rbd
+from rbd_native import header as headers
+from rbd_native.cls_client import call, mutate
+from rbd_native.image.context import ImageContext
+from rbd_native.options import METADATA_PREFIX, Level, OptionError, validate_metadata
+from rbd_native.rados.port import RadosError
+
+
+async def get(image: ImageContext, key: str) -> bytes:
+    """ENOENT where there is none."""
+    return await call(image.io, image.header_oid, cls_rbd.metadata_get(key))
+
+
+async def listing(image: ImageContext) -> dict[str, bytes]:
+    """All pairs, ascending by key."""
+    return await headers.metadata(image.io, image.header_oid)
+
+
+async def put(image: ImageContext, key: str, value: bytes) -> None:
+    """EINVAL where the key is that of an option and the value none of its; EROFS."""
+    await _writable(image)
+    try:
+        validate_metadata(key, value.decode("utf-8", "surrogateescape"), Level.IMAGE)
+    except OptionError as error:
+        raise RadosError(errno.EINVAL, str(error)) from error
+    await mutate(image.io, image.header_oid, cls_rbd.metadata_set({key: value}))
+    await image.changed()
+
+
+async def remove(image: ImageContext, key: str) -> None:
+    """ENOENT where there is none; EROFS."""
+    await _writable(image)
+    await get(image, key)
+    await mutate(image.io, image.header_oid, cls_rbd.metadata_remove(key))
+    await image.changed()
+
+
+def option_key(option: str) -> str:
+    return METADATA_PREFIX + option
+
+
+async def _writable(image: ImageContext) -> None:
+    if image.stale:
+        await image.fresh()
+    if image.read_only:
+        raise RadosError(errno.EROFS, image.name)

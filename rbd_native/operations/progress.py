@@ -1,0 +1,50 @@
+"""How a long operation tells the caller how far it is, and how the caller ends it."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+from rbd_native.rados.port import RadosError
+
+Callback = Callable[[int, int], Any]
+
+
+class Progress:
+    """Calls `callback(done, total)`, never backwards and never from two threads at once.
+
+    A negative number that it returns is the errno the operation ends with. An exception that it raises is reported as
+    one that nobody can catch, and the operation goes on: so it is in the binding.
+    """
+
+    def __init__(self, callback: Callback | None = None) -> None:
+        self._callback = callback
+        self._guard = threading.Lock()
+        self._done = -1
+
+    def update(self, done: int, total: int) -> None:
+        if self._callback is None:
+            return
+        with self._guard:
+            if done <= self._done:
+                return
+            self._done = done
+            wanted = self._call(self._callback, done, total)
+        if isinstance(wanted, int) and wanted < 0:
+            raise RadosError(-wanted, "ended by the progress callback")
+
+    @staticmethod
+    def _call(callback: Callback, done: int, total: int) -> Any:
+        try:
+            return callback(done, total)
+        except Exception as error:
+            sys.unraisablehook(
+                SimpleNamespace(  # type: ignore[arg-type]
+                    exc_type=type(error), exc_value=error, exc_traceback=error.__traceback__,
+                    err_msg="Exception ignored in progress callback", object=callback,
+                )
+            )  # fmt: skip
+            return 0

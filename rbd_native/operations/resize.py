@@ -1,0 +1,70 @@
+"""Change the size of an image.
+
+Growing is one step. Shrinking first gives up the data beyond the new end, the whole objects and then the tails of those
+that remain, and only then lowers the size: a client that dies in between leaves an image of the old size whose end
+reads as zeros, and doing it again finishes it. No write overlaps a resize.
+"""
+
+from __future__ import annotations
+
+import errno
+import itertools
+
+from rbd_native import cls_rbd
+from rbd_native.cls_client import mutate
+from rbd_native.constants import RBD_FEATURE_OBJECT_MAP, RBD_MAX_OBJECT_MAP_OBJECTS
+from rbd_native.engine import for_each
+from rbd_native.image.context import ImageContext
+from rbd_native.operations.progress import Progress
+from rbd_native.rados.port import RadosError, Remove, Truncate
+
+
+async def resize(
+    image: ImageContext, size: int, *, allow_shrink: bool = True, progress: Progress | None = None
+) -> None:
+    """Set the size in bytes. EINVAL where it would shrink and may not, or needs too large an object map; EROFS."""
+    if image.stale:
+        await image.fresh()
+    if image.frozen:
+        raise RadosError(errno.EROFS, image.name)
+    if size < image.header.size and not allow_shrink:
+        raise RadosError(errno.EINVAL, "the image would shrink")
+    objects = image.layout.object_count(size)
+    if image.header.features & RBD_FEATURE_OBJECT_MAP and objects > RBD_MAX_OBJECT_MAP_OBJECTS:
+        raise RadosError(errno.EINVAL, f"{objects} objects are too many for an object map")
+    if size == image.header.size:
+        return
+    await image.gate.close()
+    try:
+        if size < image.header.size:
+            await trim(image, size, image.header.size, progress)
+        await mutate(image.io, image.header_oid, cls_rbd.set_size(size))
+        image.stale = True
+    finally:
+        image.gate.open()
+    await image.changed()
+
+
+async def trim(image: ImageContext, size: int, old_size: int, progress: Progress | None = None) -> None:
+    """Give up all data between `size` and `old_size`. The caller sees to it that nobody writes there meanwhile."""
+    layout = image.layout
+    kept, count = layout.object_count(size), layout.object_count(old_size)
+    report = progress or Progress()
+    done = 0
+
+    async def step(objectno: int) -> None:
+        nonlocal done
+        left = layout.object_extent_in(size, objectno)
+        oid = image.object_name(objectno)
+        reply = await image.data_io.write(oid, [Truncate(left) if left else Remove()], snapc=image.snapc).bare()
+        if reply.rv < 0 and reply.rv != -errno.ENOENT:
+            raise RadosError(-reply.rv, oid, reply)
+        report.update(done, total)
+        done += 1
+
+    # Only the last object set that remains can have objects with a tail beyond the end.
+    last_set = range(max(kept - 1, 0) // layout.stripe_count * layout.stripe_count, kept)
+    cut = [objectno for objectno in last_set if layout.object_extent_in(size, objectno) < layout.object_size]
+    total = len(cut) + count - kept
+    depth = image.settings.integer("rbd_concurrent_management_ops")
+    await for_each(map(step, itertools.chain(range(kept, count), cut)), depth)
