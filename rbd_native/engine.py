@@ -21,7 +21,19 @@ from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator, Iterable, Iterator
 from typing import Any, Final, Generic, TypeVar
 
-__all__ = ["PENDING", "Mutex", "Semaphore", "Suspension", "Task", "as_future", "for_each", "gather", "run"]
+__all__ = [
+    "PENDING",
+    "First",
+    "Mutex",
+    "Semaphore",
+    "Signal",
+    "Suspension",
+    "Task",
+    "as_future",
+    "for_each",
+    "gather",
+    "run",
+]
 
 T = TypeVar("T")
 Resume = Callable[[Any], None]
@@ -42,7 +54,7 @@ class Suspension:
     __slots__ = ()
 
     def start(self, resume: Resume) -> Any:
-        """Begin. Either return the result, or return PENDING and call `resume(result)` once, later, in any thread.
+        """Begin. Return the result, or return PENDING and call `resume(result)` once, later, in any thread.
 
         A result that is at hand is returned, never passed to `resume` from inside `start`: so drivers loop, not recurse.
         """
@@ -298,28 +310,29 @@ class Semaphore:
                 self._free += 1
                 return
             resume = self._queue.popleft()
-        _hand_over(resume)
+        _hand_over(resume, None)
 
 
 class _Handover(threading.local):
     """Who is to be resumed next in this thread: a chain of holders is a loop here, not a recursion."""
 
     def __init__(self) -> None:
-        self.queue: deque[Resume] = deque()
+        self.queue: deque[tuple[Resume, Any]] = deque()
         self.running = False
 
 
 _handover = _Handover()
 
 
-def _hand_over(resume: Resume) -> None:
-    _handover.queue.append(resume)
+def _hand_over(resume: Resume, value: Any) -> None:
+    _handover.queue.append((resume, value))
     if _handover.running:
         return
     _handover.running = True
     try:
         while _handover.queue:
-            _handover.queue.popleft()(None)
+            resume, value = _handover.queue.popleft()
+            resume(value)
     finally:
         _handover.running = False
 
@@ -339,6 +352,74 @@ class Mutex(Semaphore):
 
     def __init__(self) -> None:
         super().__init__(1)
+
+
+class Signal:
+    """Something that happens once, or again after :meth:`clear`: many may wait for it, and learn the value it came with."""
+
+    def __init__(self) -> None:
+        self._guard = threading.Lock()
+        self._value: Any = PENDING
+        self._waiters: list[Resume] = []
+
+    def set(self, value: Any = None) -> None:
+        """Wake everybody who waits. The first value stands until it is cleared."""
+        with self._guard:
+            if self._value is not PENDING:
+                return
+            self._value = value
+            waiters, self._waiters = self._waiters, []
+        for resume in waiters:
+            _hand_over(resume, value)
+
+    def clear(self) -> None:
+        with self._guard:
+            self._value = PENDING
+
+    def wait(self) -> Suspension:
+        """Awaiting it gives the value."""
+        return _Wait(self)
+
+    def _begin(self, resume: Resume) -> Any:
+        with self._guard:
+            if self._value is PENDING:
+                self._waiters.append(resume)
+            return self._value
+
+
+class _Wait(Suspension):
+    __slots__ = ("_signal",)
+
+    def __init__(self, signal: Signal) -> None:
+        self._signal = signal
+
+    def start(self, resume: Resume) -> Any:
+        return self._signal._begin(resume)
+
+
+class First(Suspension):
+    """Whichever of several comes first: awaiting it gives its place and value. The others go on, unheard."""
+
+    __slots__ = ("_candidates",)
+
+    def __init__(self, *candidates: Suspension) -> None:
+        self._candidates = candidates
+
+    def start(self, resume: Resume) -> Any:
+        guard = threading.Lock()  # held by whoever comes first, for ever
+
+        def contender(place: int) -> Resume:
+            def arrive(value: Any) -> None:
+                if guard.acquire(blocking=False):
+                    resume((place, value))
+
+            return arrive
+
+        for place, candidate in enumerate(self._candidates):
+            value = candidate.start(contender(place))
+            if value is not PENDING and guard.acquire(blocking=False):
+                return place, value
+        return PENDING
 
 
 async def collect(source: AsyncIterator[T]) -> list[T]:

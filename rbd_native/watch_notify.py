@@ -249,8 +249,8 @@ _MESSAGES: dict[int, type[Message]] = {
     kind.op: kind
     for kind in (
         AcquiredLock, ReleasedLock, RequestLock, HeaderUpdate, AsyncProgress, AsyncComplete, Flatten, Resize,
-        SnapCreate, SnapRemove, RebuildObjectMap, SnapRename, SnapProtect, SnapUnprotect, Rename, UpdateFeatures, Migrate, Sparsify,
-        Quiesce, Unquiesce, MetadataUpdate,
+        SnapCreate, SnapRemove, RebuildObjectMap, SnapRename, SnapProtect, SnapUnprotect, Rename, UpdateFeatures,
+        Migrate, Sparsify, Quiesce, Unquiesce, MetadataUpdate,
     )
 }  # fmt: skip
 

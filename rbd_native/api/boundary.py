@@ -1,8 +1,8 @@
 """Where the binding's world meets ours: arguments come in, results go out, an errno becomes an exception.
 
 Arguments are checked as the binding's compiled code checks them: names are str or bytes and end at the first NUL,
-numbers must fit the C type that takes them. Below this boundary a name is a str that may hold surrogate escapes, and failure is
-a RadosError.
+numbers must fit the C type that takes them. Below this boundary a name is a str that may hold surrogate escapes, and
+failure is a RadosError.
 """
 
 from __future__ import annotations

@@ -135,8 +135,8 @@ def _piece(view: memoryview, extent: ObjectExtent) -> Buffer:
 
 async def _write_object(image: ImageContext, extent: ObjectExtent, data: Buffer) -> None:
     size = image.layout.object_size
-    whole = extent.length == size
-    await _apply(image, extent.objectno, (AllocHint(size, size), WriteFull(data) if whole else Write(extent.offset, data)))
+    step = WriteFull(data) if extent.length == size else Write(extent.offset, data)
+    await _apply(image, extent.objectno, (AllocHint(size, size), step))
 
 
 async def _apply(image: ImageContext, objectno: int, steps: tuple[WriteStep, ...]) -> None:

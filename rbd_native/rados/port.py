@@ -25,6 +25,7 @@ from enum import IntFlag
 from typing import Any, Final, NamedTuple
 
 from rbd_native.engine import Resume, Suspension
+from rbd_native.rados.clock import Sleep
 
 HEAD: Final = 2**64 - 2
 """The snapshot id that means "no snapshot": the object as it is now."""
@@ -488,6 +489,10 @@ class Cluster(ABC):
 
     @abstractmethod
     def wait_for_latest_map(self) -> Call: ...
+
+    def sleep(self, seconds: float) -> Suspension:
+        """Time, as this client knows it. Whoever drives clients through a schedule of his own replaces it."""
+        return Sleep(seconds)
 
 
 def failure(code: int) -> Reply:
