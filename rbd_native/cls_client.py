@@ -1,4 +1,5 @@
-"""Calls of object classes: a method is declared once, for the client that calls it and the embedded OSD that runs it.
+"""Calls of object classes: a method is declared once, for the client that calls it and the embedded OSD that
+runs it.
 
 A declaration is a function without a body; its annotations are the wire format::
 
@@ -6,11 +7,12 @@ A declaration is a function without a body; its annotations are the wire format:
     def get_size(snap_id: u64) -> tuple[u8, u64]:
         "Order and size in bytes."
 
-The arguments are encoded one behind the other, without an envelope; so is a tuple that is returned. Parameters with a
-default are the optional ones that later releases appended: always sent, and absent in short input. A method of class
-`lock` takes one versioned struct instead (`envelope=1`).
+The arguments are encoded one behind the other, without an envelope; so is a tuple that is returned.
+Parameters with a default are the optional ones that later releases appended: always sent, and absent in short
+input. A method of class `lock` takes one versioned struct instead (`envelope=1`).
 
-Calling the declaration makes a :class:`ClassCall`: a step for a compound operation that knows how to decode its output.
+Calling the declaration makes a :class:`ClassCall`: a step for a compound operation that knows how to decode
+its output.
 
     reply = await io.read(header, [get_size(HEAD).step, get_flags(HEAD).step])
     order, size = await call(io, header, get_size(HEAD))
@@ -57,7 +59,9 @@ class _Parameter(NamedTuple):
 
 
 class ClassCall(NamedTuple, Generic[R]):
-    """One call: `step` goes into an operation, `decode` reads what came out. DecodeError where that is malformed."""
+    """One call: `step` goes into an operation, `decode` reads what came out. DecodeError where that is
+    malformed.
+    """
 
     method: Method[Any, R]
     step: Exec

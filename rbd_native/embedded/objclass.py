@@ -1,8 +1,8 @@
 """What a method of an object class may do to its object, on the embedded OSD.
 
-A class method runs inside one operation on one object. As on a real OSD, data, xattrs and omap read as they were before
-that operation, whatever its earlier steps wrote; existence and size are live. What the method changes becomes part of the
-operation: all of it is applied, or, where any step fails, nothing.
+A class method runs inside one operation on one object. As on a real OSD, data, xattrs and omap read as they
+were before that operation, whatever its earlier steps wrote; existence and size are live. What the method
+changes becomes part of the operation: all of it is applied, or, where any step fails, nothing.
 
 Methods refuse by raising :class:`ClassError` with a positive errno.
 """
@@ -10,6 +10,7 @@ Methods refuse by raising :class:`ClassError` with a positive errno.
 from __future__ import annotations
 
 import errno
+import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeVar
@@ -139,11 +140,17 @@ HANDLERS: dict[tuple[str, str], Handler] = {}
 
 
 def handles(
-    method: Method[P, R],
+    method: Method[Any, R],
 ) -> Callable[[Callable[Concatenate[ObjectContext, P], R]], Callable[Concatenate[ObjectContext, P], R]]:
-    """Register a function as the embedded OSD's side of a declared method."""
+    """Register a function as the embedded OSD's side of a declared method: the object, then the arguments in
+    order.
+
+    The declaration's defaults are already filled in. TypeError where the number of arguments differs.
+    """
 
     def register(function: Callable[Concatenate[ObjectContext, P], R]) -> Callable[Concatenate[ObjectContext, P], R]:
+        if len(inspect.signature(function).parameters) != len(method.parameters) + 1:
+            raise TypeError(f"{function} takes other arguments than {method}")
         HANDLERS[method.cls, method.name] = Handler(method, function)
         return function
 
