@@ -120,9 +120,11 @@ class Method(Generic[P, R]):
 
     def decode_request(self, data: bytes) -> list[Any]:
         """The arguments, for the embedded OSD; DecodeError where input is short."""
-        reader = Reader(data)
         if self.envelope:
-            reader = _unwrap(reader, self.envelope)
+            # One version, all of whose fields are always there; defaults are the client's convenience.
+            body = _unwrap(Reader(data), self.envelope)
+            return [p.codec.read(body) for p in self.parameters]
+        reader = Reader(data)
         return [p.default if p.optional and not reader.left else p.codec.read(reader) for p in self.parameters]
 
     def encode_reply(self, value: Any) -> bytes:
