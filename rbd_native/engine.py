@@ -16,6 +16,7 @@ thread of librados. Locks that are held across an await are those of this module
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator, Iterable, Iterator
@@ -33,7 +34,10 @@ __all__ = [
     "for_each",
     "gather",
     "run",
+    "spawn",
 ]
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 Resume = Callable[[Any], None]
@@ -81,7 +85,7 @@ class Suspension:
 
 
 class _Failure:
-    """An outcome that is an exception, on its way to whoever awaits it."""
+    """An outcome that is an exception: whoever drives the awaiting coroutine raises it there."""
 
     __slots__ = ("error",)
 
@@ -100,7 +104,7 @@ def run(coroutine: Coroutine[Any, Any, T]) -> T:
             except BaseException as error:  # KeyboardInterrupt too: the coroutine's own `finally` blocks must run
                 waiting = throw(error)
             else:
-                waiting = send(value)
+                waiting = throw(value.error) if type(value) is _Failure else send(value)
     except StopIteration as stop:
         result: T = stop.value
         return result
@@ -112,7 +116,7 @@ class Task(Suspension, Generic[T]):
     __slots__ = ("_coroutine", "_guard", "_outcome", "_step", "_waiters")
 
     def __init__(self, coroutine: Coroutine[Any, Any, T], done: Resume | None = None) -> None:
-        """`done(outcome)` is called at the end unless the coroutine ends before :meth:`launch` returns."""
+        """`done(outcome)` is called at the end, in the thread in which that comes: from :meth:`launch` itself, maybe."""
         self._coroutine = coroutine
         self._guard = threading.Lock()
         self._outcome: Any = PENDING
@@ -134,10 +138,14 @@ class Task(Suspension, Generic[T]):
         return outcome
 
     def _resume(self, value: Any) -> None:
-        send, step = self._coroutine.send, self._step
+        send, throw, step = self._coroutine.send, self._coroutine.throw, self._step
         try:
             while value is not PENDING:
-                value = send(value).start(step)
+                waiting = throw(value.error) if type(value) is _Failure else send(value)
+                try:
+                    value = waiting.start(step)
+                except BaseException as error:  # what cannot begin fails where it is awaited, like what fails later
+                    value = _Failure(error)
         except StopIteration as stop:
             self._finish(stop.value)
         except BaseException as error:
@@ -151,14 +159,27 @@ class Task(Suspension, Generic[T]):
             waiter(outcome)
 
     def start(self, resume: Resume) -> Any:
-        with self._guard:
+        with self._guard:  # one look: an outcome that came between two would be delivered twice
             if self._outcome is PENDING:
                 self._waiters.append(resume)
-        return self._outcome
+            return self._outcome
 
     def __await__(self) -> Generator[Suspension, Any, T]:
-        outcome: T = _unwrap((yield self))
+        outcome: T = yield self
         return outcome
+
+
+def spawn(coroutine: Coroutine[Any, Any, Any], what: str) -> None:
+    """Run it by itself; nobody waits for it, so what it raises is logged, as `what`."""
+
+    def report(outcome: Any) -> None:
+        if type(outcome) is _Failure:
+            log.error("%s failed", what, exc_info=outcome.error)
+
+    task = Task(coroutine).launch()
+    outcome = task.start(report)
+    if outcome is not PENDING:
+        report(outcome)
 
 
 def _unwrap(outcome: Any) -> Any:
@@ -355,7 +376,7 @@ class Mutex(Semaphore):
 
 
 class Signal:
-    """Something that happens once, or again after :meth:`clear`: many may wait for it, and learn the value it came with."""
+    """Something that happens once, or again after :meth:`clear`: many may wait for it, and learn its value."""
 
     def __init__(self) -> None:
         self._guard = threading.Lock()

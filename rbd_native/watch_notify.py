@@ -27,6 +27,7 @@ from rbd_native.encoding import (
     u32,
     u64,
 )
+from rbd_native.rados.port import NotifyReply
 from rbd_native.types import TrashImageSpec, snapshot_namespace
 
 VERSION = 7
@@ -281,6 +282,16 @@ def decode_message(payload: bytes) -> Message:
 def response(result: int) -> bytes:
     """The payload of an answer."""
     return encode(Response(result))
+
+
+def acknowledgements(reply: NotifyReply) -> list[int]:
+    """The results that clients answered a notification with; those that had nothing to say are left out."""
+    results: list[int] = []
+    for _, _, payload in reply.acks:
+        if payload:
+            answer: Response = decode(Response, payload)
+            results.append(answer.result)
+    return results
 
 
 # --- the trash's own notices, on rbd_trash ---------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from typing import Any, Literal, Self, TypeVar
 from rbd_native.api import unbuilt
 from rbd_native.api.boundary import drive, moment, name_bytes, name_text, shown, uint64
 from rbd_native.constants import RBD_WRITE_ZEROES_FLAG_THICK_PROVISION
-from rbd_native.engine import Task
+from rbd_native.engine import spawn
 from rbd_native.errors import IncompleteWriteError, InvalidArgument, make_ex
 from rbd_native.image import io
 from rbd_native.image.context import ImageContext, open_image
@@ -94,7 +94,7 @@ class Image:
         # Possibly in a completion thread, where nothing may wait: the watch is given up, not waited for.
         if not getattr(self, "closed", True):
             self.closed = True
-            Task(self._context.close()).launch()
+            spawn(self._context.close(), "close of an image nobody refers to")
 
     def __repr__(self) -> str:
         return f"rbd.Image(ioctx, {self.name!r})"

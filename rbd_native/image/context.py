@@ -14,19 +14,18 @@ from collections.abc import Mapping
 
 from rbd_native import header as headers
 from rbd_native import names
-from rbd_native.constants import RBD_FEATURES_ALL
-from rbd_native.encoding import DecodeError
+from rbd_native.constants import RBD_FEATURE_EXCLUSIVE_LOCK, RBD_FEATURES_ALL
 from rbd_native.engine import Mutex
 from rbd_native.header import Fixed, Header, Snapshot
 from rbd_native.image import unsupported
+from rbd_native.image.exclusive_lock import NOTIFY_TIMEOUT_MS, ExclusiveLock
 from rbd_native.image.gate import WriteGate
+from rbd_native.image.watch import ImageWatch
 from rbd_native.options import Settings
-from rbd_native.rados.port import HEAD, Io, RadosError, SnapContext, Watch
+from rbd_native.rados.port import HEAD, Io, RadosError, SnapContext
 from rbd_native.striping import Layout
 from rbd_native.types import UserSnapshotNamespace
-from rbd_native.watch_notify import HeaderUpdate, Quiesce, decode_message, encode_message, response
-
-_NOTIFY_TIMEOUT_MS = 5000
+from rbd_native.watch_notify import HeaderUpdate, encode_message
 
 
 class ImageContext:
@@ -43,8 +42,8 @@ class ImageContext:
         self.header_oid = names.header(identifier)
         self.gate = WriteGate()
         self._refreshing = Mutex()
-        self._watch: Watch | None = None
-        self._watch_lost = False
+        self.watch = ImageWatch(self)
+        self.lock: ExclusiveLock | None = None
         self.fixed: Fixed
         self.header: Header
         self.settings: Settings
@@ -81,8 +80,16 @@ class ImageContext:
     def object_name(self, objectno: int) -> str:
         return f"{self.fixed.prefix}.{objectno:016x}"
 
+    @property
+    def may_write(self) -> bool:
+        """The state is current and, where the image has a lock, it is held."""
+        return not self.stale and (self.lock is None or self.lock.owned)
+
     def _current(self, header: Header, pool_config: Mapping[str, bytes]) -> None:
         self.header = header
+        wanted = bool(header.features & RBD_FEATURE_EXCLUSIVE_LOCK) and not self.frozen
+        if wanted != (self.lock is not None):
+            self.lock = ExclusiveLock(self) if wanted else None
         self.settings = Settings(self.io.cluster.conf_get, pool_config, header.config)
 
     # --- open and close ---
@@ -90,7 +97,7 @@ class ImageContext:
     async def open(self, snapshot: str | int | None = None) -> ImageContext:
         try:
             if not self.read_only:
-                await self._register()
+                await self.watch.register()
             pool_config = await headers.pool_config(self.io)
             self.fixed, header = await headers.read(self.io, self.id, read_only=self.read_only)
             self._current(header, pool_config)
@@ -105,10 +112,13 @@ class ImageContext:
         return self
 
     async def close(self) -> None:
-        """Stop watching. The handle is of no use after it."""
-        watch, self._watch = self._watch, None
-        if watch is not None:
-            await watch.close()
+        """Give back the lock, if it is held, and stop watching. The handle is of no use after it."""
+        try:
+            await self.gate.flush()
+            if self.lock is not None:
+                await self.lock.release()
+        finally:
+            await self.watch.close()
 
     def _check(self) -> None:
         if self.header.incompatible & ~RBD_FEATURES_ALL:
@@ -134,8 +144,8 @@ class ImageContext:
                 return
             self.stale = False  # an update from here on asks for another round
             try:
-                if self._watch_lost:
-                    await self._register()
+                if self.watch.lost:
+                    await self.watch.register()
                 pool_config = await headers.pool_config(self.io)
                 self._current(await headers.refresh(self.io, self.id, read_only=self.read_only), pool_config)
                 self._check()
@@ -149,34 +159,7 @@ class ImageContext:
         Clients that do not answer in time are not waited for longer: they have lost their watch, or soon will.
         """
         self.stale = True
-        await self.io.notify(self.header_oid, encode_message(HeaderUpdate()), _NOTIFY_TIMEOUT_MS)
-
-    async def _register(self) -> None:
-        old, self._watch = self._watch, None
-        self._watch_lost = False
-        if old is not None:
-            await old.close()
-        self._watch = await self.io.watch(self.header_oid, self._on_notify, self._on_watch_error)
-
-    @property
-    def watch_cookie(self) -> int | None:
-        """By which the OSD knows this handle's watch; None where it has none."""
-        return None if self._watch is None else self._watch.cookie
-
-    def _on_notify(self, client: int, notify_id: int, payload: bytes) -> bytes:
-        try:
-            message = decode_message(payload)
-        except DecodeError:
-            return b""
-        if isinstance(message, HeaderUpdate):
-            self.stale = True
-            return response(0)
-        # Whoever is about to take a snapshot asks all clients to hold still; a handle without hooks always does.
-        return response(0) if isinstance(message, Quiesce) else b""
-
-    def _on_watch_error(self, code: int) -> None:
-        self._watch_lost = True
-        self.stale = True
+        await self.io.notify(self.header_oid, encode_message(HeaderUpdate()), NOTIFY_TIMEOUT_MS)
 
 
 async def open_image(

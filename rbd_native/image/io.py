@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import errno
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 from rbd_native.engine import for_each
 from rbd_native.image.context import ImageContext
+from rbd_native.object_map import ObjectState
 from rbd_native.rados.port import (
     AllocHint,
     Buffer,
@@ -74,6 +76,9 @@ async def read(image: ImageContext, offset: int, length: int) -> bytes:
 
 
 async def _read_object(image: ImageContext, extent: ObjectExtent) -> bytes:
+    keeper = image.lock.map if image.lock is not None and image.snap is None else None
+    if keeper is not None and not keeper.may_exist(extent.objectno):
+        return bytes(extent.length)
     oid = image.object_name(extent.objectno)
     reply = await image.data_io.read(oid, (Read(extent.offset, extent.length),), snap=image.read_snap).bare()
     if reply.rv < 0:
@@ -104,13 +109,16 @@ async def write(image: ImageContext, offset: int, data: Buffer) -> int:
 
 
 async def _enter(image: ImageContext) -> int:
-    """Pass the gate with a current state. The order matters: what closes the gate is what changes the state."""
+    """Pass the gate with a current state and the lock. The order matters: who takes either away closes the gate first."""
     while True:
         epoch = await image.gate.enter()
-        if not image.stale:
+        if image.may_write or image.frozen:
             return epoch
         image.gate.leave(epoch)
-        await image.fresh()
+        if image.stale:
+            await image.fresh()
+        elif image.lock is not None:
+            await image.lock.acquire_automatically()
 
 
 def _clip_writable(image: ImageContext, offset: int, length: int) -> int:
@@ -140,11 +148,41 @@ async def _write_object(image: ImageContext, extent: ObjectExtent, data: Buffer)
 
 
 async def _apply(image: ImageContext, objectno: int, steps: tuple[WriteStep, ...]) -> None:
-    """One operation on a data object. That there is no object to remove is as good as having removed it."""
+    """One operation on a data object. What the object map says is true before and after it."""
+    keeper = image.lock.map if image.lock is not None else None
+    if keeper is not None:
+        await keeper.will_write(objectno)
     oid = image.object_name(objectno)
     reply = await image.data_io.write(oid, steps, snapc=image.snapc).bare()
-    if reply.rv < 0 and not (reply.rv == -errno.ENOENT and type(steps[0]) is Remove):
+    if reply.rv < 0:
         raise RadosError(-reply.rv, oid, reply)
+
+
+async def _clear_object(image: ImageContext, objectno: int, start: int, end: int) -> None:
+    """Zeros over a part of an object, by the cheapest means. One that does not exist is zeros already."""
+    keeper = image.lock.map if image.lock is not None else None
+    if keeper is not None and not keeper.may_exist(objectno):
+        return
+    size = image.layout.object_size
+    if end < size:
+        await _apply(image, objectno, (Zero(start, end - start),))
+    elif start:
+        await _apply(image, objectno, (Truncate(start),))
+    else:
+        await remove_object(image, objectno)
+
+
+async def remove_object(image: ImageContext, objectno: int) -> None:
+    """Remove a data object. That there is none is as good as having removed it."""
+    keeper = image.lock.map if image.lock is not None else None
+    if keeper is not None:
+        await keeper.update(objectno, ObjectState.PENDING)
+    oid = image.object_name(objectno)
+    reply = await image.data_io.write(oid, (Remove(),), snapc=image.snapc).bare()
+    if reply.rv < 0 and reply.rv != -errno.ENOENT:
+        raise RadosError(-reply.rv, oid, reply)
+    if keeper is not None:
+        await keeper.update(objectno, ObjectState.NONEXISTENT, ObjectState.PENDING)
 
 
 # --- discard and zeroes ----------------------------------------------------------------------------------------------
@@ -160,36 +198,35 @@ async def discard(image: ImageContext, offset: int, length: int) -> None:
         raise RadosError(errno.EINVAL, f"discard of {length} bytes")
     size = image.layout.object_size
 
-    def steps(extent: ObjectExtent) -> tuple[WriteStep, ...]:
+    async def clear(extent: ObjectExtent) -> None:
         rounds = image.settings.flag("rbd_skip_partial_discard")
         granularity = image.settings.integer("rbd_discard_granularity_bytes") if rounds else 1
         start, end = _round_inward(extent, min(granularity, size), size)
-        return _clear(start, end, size) if start < end else ()
+        if start < end:
+            await _clear_object(image, extent.objectno, start, end)
 
-    await _each_object(image, offset, length, steps)
+    await _each_object(image, offset, length, clear)
 
 
 async def write_zeroes(image: ImageContext, offset: int, length: int, *, thick: bool = False) -> None:
     """Zeros, without rounding. `thick` writes them out, so that the space is taken."""
-    size = image.layout.object_size
 
-    def steps(extent: ObjectExtent) -> tuple[WriteStep, ...]:
+    async def clear(extent: ObjectExtent) -> None:
         if thick:
-            return _provision(extent.offset, extent.length, size)
-        return _clear(extent.offset, extent.offset + extent.length, size)
+            await _apply(image, extent.objectno, _provision(extent.offset, extent.length, image.layout.object_size))
+        else:
+            await _clear_object(image, extent.objectno, extent.offset, extent.offset + extent.length)
 
-    await _each_object(image, offset, length, steps)
+    await _each_object(image, offset, length, clear)
 
 
 async def _each_object(
-    image: ImageContext, offset: int, length: int, steps: Callable[[ObjectExtent], tuple[WriteStep, ...]]
+    image: ImageContext, offset: int, length: int, work: Callable[[ObjectExtent], Coroutine[Any, Any, None]]
 ) -> None:
-    """Apply to each object's part of the range what `steps` gives for it, if anything."""
     epoch = await _enter(image)
     try:
-        extents = image.layout.extents(offset, _clip_writable(image, offset, length))
-        planned = ((extent.objectno, steps(extent)) for extent in extents)
-        await for_each((_apply(image, objectno, wanted) for objectno, wanted in planned if wanted), FANOUT)
+        length = _clip_writable(image, offset, length)
+        await for_each(map(work, image.layout.iter_extents(offset, length)), FANOUT)
     finally:
         image.gate.leave(epoch)
 
@@ -202,12 +239,6 @@ def _round_inward(extent: ObjectExtent, granularity: int, object_size: int) -> t
         start = -(-start // granularity) * granularity
         end -= end % granularity
     return start, end
-
-
-def _clear(start: int, end: int, object_size: int) -> tuple[WriteStep, ...]:
-    if end < object_size:
-        return (Zero(start, end - start),)
-    return (Truncate(start),) if start else (Remove(),)
 
 
 def _provision(offset: int, length: int, object_size: int) -> tuple[WriteStep, ...]:

@@ -131,4 +131,4 @@ async def check_removable(image: ImageContext) -> None:
 async def _others_watch(image: ImageContext) -> bool:
     reply = await image.io.read(image.header_oid, [ListWatchers()])
     me = image.io.cluster.instance_id()
-    return any((watcher.client, watcher.cookie) != (me, image.watch_cookie) for watcher in reply.outs[0])
+    return any((watcher.client, watcher.cookie) != (me, image.watch.cookie) for watcher in reply.outs[0])

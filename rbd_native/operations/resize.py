@@ -8,13 +8,13 @@ reads as zeros, and doing it again finishes it. No write overlaps a resize.
 from __future__ import annotations
 
 import errno
-import itertools
 
 from rbd_native import cls_rbd
 from rbd_native.cls_client import mutate
 from rbd_native.constants import RBD_FEATURE_OBJECT_MAP, RBD_MAX_OBJECT_MAP_OBJECTS
 from rbd_native.engine import for_each
 from rbd_native.image.context import ImageContext
+from rbd_native.object_map import ObjectState
 from rbd_native.operations.progress import Progress
 from rbd_native.rados.port import RadosError, Remove, Truncate
 
@@ -36,9 +36,14 @@ async def resize(
         return
     await image.gate.close()
     try:
+        keeper = image.lock.map if image.lock is not None else None
         if size < image.header.size:
             await trim(image, size, image.header.size, progress)
+        elif keeper is not None:
+            await keeper.resize(objects)  # a map that is longer than need be does no harm
         await mutate(image.io, image.header_oid, cls_rbd.set_size(size))
+        if size < image.header.size and keeper is not None:
+            await keeper.resize(objects)
         image.stale = True
     finally:
         image.gate.open()
@@ -49,16 +54,14 @@ async def trim(image: ImageContext, size: int, old_size: int, progress: Progress
     """Give up all data between `size` and `old_size`. The caller sees to it that nobody writes there meanwhile."""
     layout = image.layout
     kept, count = layout.object_count(size), layout.object_count(old_size)
+    keeper = image.lock.map if image.lock is not None else None
     report = progress or Progress()
     done = 0
 
     async def step(objectno: int) -> None:
         nonlocal done
-        left = layout.object_extent_in(size, objectno)
-        oid = image.object_name(objectno)
-        reply = await image.data_io.write(oid, [Truncate(left) if left else Remove()], snapc=image.snapc).bare()
-        if reply.rv < 0 and reply.rv != -errno.ENOENT:
-            raise RadosError(-reply.rv, oid, reply)
+        if keeper is None or keeper.may_exist(objectno):
+            await _cut(image, objectno, layout.object_extent_in(size, objectno))
         report.update(done, total)
         done += 1
 
@@ -67,4 +70,19 @@ async def trim(image: ImageContext, size: int, old_size: int, progress: Progress
     cut = [objectno for objectno in last_set if layout.object_extent_in(size, objectno) < layout.object_size]
     total = len(cut) + count - kept
     depth = image.settings.integer("rbd_concurrent_management_ops")
-    await for_each(map(step, itertools.chain(range(kept, count), cut)), depth)
+    if keeper is not None:
+        await keeper.update_range(kept, count, ObjectState.PENDING, ObjectState.EXISTS)
+    await for_each(map(step, range(kept, count)), depth)
+    if keeper is not None:
+        await keeper.update_range(kept, count, ObjectState.NONEXISTENT, ObjectState.PENDING)
+    await for_each(map(step, cut), depth)
+
+
+async def _cut(image: ImageContext, objectno: int, left: int) -> None:
+    """Cut an object down to its first `left` bytes, or remove it where none is left."""
+    if left and image.lock is not None and image.lock.map is not None:
+        await image.lock.map.will_write(objectno)
+    oid = image.object_name(objectno)
+    reply = await image.data_io.write(oid, [Truncate(left) if left else Remove()], snapc=image.snapc).bare()
+    if reply.rv < 0 and reply.rv != -errno.ENOENT:
+        raise RadosError(-reply.rv, oid, reply)

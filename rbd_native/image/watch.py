@@ -1,0 +1,130 @@
+"""The watch of an open image: how it hears of what other clients do, and how it comes back when it was lost.
+
+A callback may not wait, so it only answers, marks the state stale, and leaves the rest to tasks. A watch that is lost is
+registered again at once, and again every few seconds while that fails; until then the image counts as stale, so no
+operation begins on what may have changed unheard.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from rbd_native.encoding import DecodeError
+from rbd_native.engine import Mutex, spawn
+from rbd_native.rados.port import RadosError, Watch
+from rbd_native.watch_notify import (
+    AcquiredLock,
+    ClientId,
+    HeaderUpdate,
+    Message,
+    Quiesce,
+    ReleasedLock,
+    RequestLock,
+    decode_message,
+    response,
+)
+
+if TYPE_CHECKING:
+    from rbd_native.image.context import ImageContext
+
+_RETRY_SECONDS = 2.0
+_NOTHING = b""
+
+log = logging.getLogger(__name__)
+
+
+class ImageWatch:
+    """One handle's watch on its image's header."""
+
+    def __init__(self, image: ImageContext) -> None:
+        self._image = image
+        self._watch: Watch | None = None
+        self._registering = Mutex()
+        self._closed = False
+        self.lost = False
+        self._answers: dict[type[Message], Callable[[Any], bytes]] = {
+            HeaderUpdate: self._header_update,
+            Quiesce: self._quiesce,
+            AcquiredLock: self._acquired,
+            ReleasedLock: self._released,
+            RequestLock: self._requested,
+        }
+
+    @property
+    def cookie(self) -> int | None:
+        """By which the OSD knows it; None where there is none."""
+        return None if self._watch is None else self._watch.cookie
+
+    @property
+    def client(self) -> ClientId:
+        """How other clients know this handle."""
+        return ClientId(self._image.io.cluster.instance_id(), self.cookie or 0)
+
+    async def register(self) -> None:
+        """Watch, anew if need be; whoever holds the lock keeps it under the new watch."""
+        async with self._registering:
+            old, self._watch = self._watch, None
+            self.lost = False
+            if old is not None:
+                await old.close()
+            self._watch = await self._image.io.watch(self._image.header_oid, self._on_notify, self._on_error)
+            if self._image.lock is not None:
+                await self._image.lock.rewatched()
+
+    async def close(self) -> None:
+        self._closed = True
+        async with self._registering:
+            watch, self._watch = self._watch, None
+            if watch is not None:
+                await watch.close()
+
+    # --- what comes in ---
+
+    def _on_notify(self, client: int, notify_id: int, payload: bytes) -> bytes:
+        try:
+            message = decode_message(payload)
+        except DecodeError:
+            log.warning("%s: a notification that cannot be read", self._image.header_oid)
+            return _NOTHING
+        answer = self._answers.get(type(message))
+        return _NOTHING if answer is None else answer(message)
+
+    def _header_update(self, message: HeaderUpdate) -> bytes:
+        self._image.stale = True
+        return response(0)
+
+    def _quiesce(self, message: Quiesce) -> bytes:
+        # Whoever is about to take a snapshot asks all clients to hold still; a handle without hooks always does.
+        return response(0)
+
+    def _acquired(self, message: AcquiredLock) -> bytes:
+        if self._image.lock is not None and message.client != self.client:
+            self._image.lock.other_acquired(message.client)
+        return _NOTHING
+
+    def _released(self, message: ReleasedLock) -> bytes:
+        if self._image.lock is not None and message.client != self.client:
+            self._image.lock.other_released(message.client)
+        return _NOTHING
+
+    def _requested(self, message: RequestLock) -> bytes:
+        if self._image.lock is None or message.client == self.client:
+            return _NOTHING
+        result = self._image.lock.requested()
+        return _NOTHING if result is None else response(result)
+
+    def _on_error(self, code: int) -> None:
+        self.lost = True
+        self._image.stale = True
+        if not self._closed:
+            spawn(self._recover(), f"{self._image.header_oid}: recovery of the watch")
+
+    async def _recover(self) -> None:
+        while self.lost and not self._closed:
+            try:
+                await self._image.fresh()
+            except RadosError as error:
+                log.warning("%s: watch not registered again: %s", self._image.header_oid, error)
+                await self._image.io.cluster.sleep(_RETRY_SECONDS)
