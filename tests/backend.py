@@ -65,7 +65,7 @@ def embedded_backend() -> Iterator[Backend]:
     """A new embedded cluster in memory."""
     from rbd_native import embedded
 
-    shared = embedded.Cluster()
+    shared = embedded.Cluster(pools=())
 
     def new_client(**conf: str) -> Any:
         client = embedded.Rados(cluster=shared, conf=conf)

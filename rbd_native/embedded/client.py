@@ -1,0 +1,262 @@
+"""The port (:mod:`rbd_native.rados.port`) over an embedded cluster: one client, its pools and namespaces.
+
+Operations are done where they are started, in the caller's thread: their replies are at hand at once. Only watches
+and notifications are waited for (see :mod:`rbd_native.embedded.events`).
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import sqlite3
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from rbd_native.embedded import commands, mon, objects, snapshots
+from rbd_native.embedded.change import NO_SNAPS, Refusal
+from rbd_native.embedded.conf import Conf
+from rbd_native.embedded.mon import Denied
+from rbd_native.embedded.objclass import Entity
+from rbd_native.embedded.osd import admit
+from rbd_native.embedded.store import Transaction, errno_of
+from rbd_native.engine import Resume
+from rbd_native.rados import port
+from rbd_native.rados.port import HEAD, Exec, Outcome, RadosError, Reply, SnapContext
+
+if TYPE_CHECKING:
+    from rbd_native.embedded.cluster import Cluster
+
+T = TypeVar("T")
+
+_PAGE = 1000  # names of objects that one listing step takes
+
+
+class _Operation(port.Operation):
+    """An operation on an object, done when it is started."""
+
+    __slots__ = ("_do",)
+
+    def __init__(self, oid: str, do: Callable[[], Reply]) -> None:
+        super().__init__(oid)
+        self._do = do
+
+    def start(self, resume: Resume) -> Reply:
+        return self._do()
+
+    def block(self) -> Reply:
+        return self._do()
+
+
+class _Call(port.Call):
+    """Another call, done when it is started."""
+
+    __slots__ = ("_do", "what")
+
+    def __init__(self, what: str, do: Callable[[], Outcome]) -> None:
+        self.what = what
+        self._do = do
+
+    def start(self, resume: Resume) -> Outcome:
+        return self._do()
+
+    def block(self) -> Outcome:
+        return self._do()
+
+
+class Connection(port.Cluster):
+    """One client. `conf`: its configuration, which follows the cluster's from now on."""
+
+    capabilities = port.Capability.ALL
+
+    def __init__(self, cluster: Cluster, conf: Conf | None = None) -> None:
+        self.cluster = cluster
+        self.conf = Conf() if conf is None else conf
+        self._store = cluster.store
+        with self._store.write as db:
+            gid, address = mon.register(db)
+        self.entity = Entity(gid, address)
+        self.conf.central = self._central
+        self._closed = False
+
+    def shutdown(self) -> None:
+        """Give up all watches and leave. Does nothing the second time."""
+        if self._closed:
+            return
+        self._closed = True
+        self.conf.central = lambda name: None
+        with self._store.write as db:
+            mon.unregister(db, self.entity.client)
+        self.cluster.left(self)
+
+    # --- who this is ---
+
+    def instance_id(self) -> int:
+        return self.entity.client
+
+    def address(self) -> str:
+        return self.entity.address
+
+    def fsid(self) -> str:
+        with self._store.read as db:
+            return mon.fact(db, "fsid")
+
+    def conf_get(self, name: str) -> str | None:
+        return self.conf.get(name)
+
+    def conf_set(self, name: str, value: str) -> None:
+        self.conf.set(name, value)
+
+    def _central(self, name: str) -> str | None:
+        with self._store.read as db:
+            return mon.config(db, self.conf.name, name)
+
+    # --- pools ---
+
+    def ask(self, what: str, question: Callable[[sqlite3.Connection], Any]) -> port.Call:
+        """A call that reads the monitor's tables."""
+        return _Call(what, lambda: _outcome(self._store.read, question))
+
+    def tell(self, what: str, change: Callable[[sqlite3.Connection], Any]) -> port.Call:
+        """A call that changes them."""
+        return _Call(what, lambda: _outcome(self._store.write, change))
+
+    def pools(self) -> port.Call:
+        return self.ask("pools", mon.pools)
+
+    def pool_lookup(self, name: str) -> port.Call:
+        return self.ask(f"pool {name}", lambda db: mon.pool_id(db, name))
+
+    def pool_name(self, pool_id: int) -> port.Call:
+        return self.ask(f"pool {pool_id}", lambda db: mon.pool_name(db, pool_id))
+
+    def pool_stats(self, pool_id: int) -> port.Call:
+        return self.ask(f"pool {pool_id}", lambda db: mon.pool_stats(db, pool_id))
+
+    def application_enable(self, pool_id: int, app: str, force: bool = False) -> port.Call:
+        return self.tell(f"application {app}", lambda db: mon.enable_application(db, pool_id, app, force))
+
+    def application_metadata(self, pool_id: int, app: str) -> port.Call:
+        return self.ask(f"application {app}", lambda db: mon.application_metadata(db, pool_id, app))
+
+    def io(self, pool_id: int, namespace: str = "") -> Io:
+        return Io(self, pool_id, namespace)
+
+    # --- the monitor ---
+
+    def mon_command(self, command: Mapping[str, Any], data: bytes = b"") -> port.Call:
+        return self.tell(json.dumps(dict(command)), lambda db: commands.run(db, command, data)[0])
+
+    def blocklist_add(self, address: str, seconds: int) -> port.Call:
+        return self.tell(f"blocklist {address}", lambda db: mon.block(db, address, seconds))
+
+    def wait_for_latest_map(self) -> port.Call:
+        return _Call("map", lambda: Outcome(0))
+
+
+def _outcome(transaction: Transaction, do: Callable[[sqlite3.Connection], Any]) -> Outcome:
+    try:
+        with transaction as db:
+            return Outcome(0, do(db))
+    except Denied as denied:
+        return Outcome(-denied.errno)
+    except Refusal as refusal:
+        return Outcome(refusal.rv)
+    except sqlite3.Error as error:
+        return Outcome(-errno_of(error))
+
+
+class Io(port.Io):
+    """One namespace of one pool, of one client."""
+
+    def __init__(self, cluster: Connection, pool_id: int, namespace: str) -> None:
+        self.cluster: Connection = cluster
+        self.pool_id = pool_id
+        self.namespace = namespace
+        self._osd = cluster.cluster.osd
+        self._store = cluster.cluster.store
+        self._entity = cluster.entity
+
+    def read(self, oid: str, steps: Sequence[port.ReadStep], *, snap: int = HEAD) -> port.Operation:
+        osd, who, pool, namespace = self._osd, self._entity, self.pool_id, self.namespace
+        return _Operation(oid, lambda: osd.read(who, pool, namespace, oid, steps, snap))
+
+    def write(
+        self,
+        oid: str,
+        steps: Sequence[port.WriteStep],
+        *,
+        snapc: SnapContext | None = None,
+        mtime: int | None = None,
+    ) -> port.Operation:
+        """`mtime`, beyond the port: the modification time to set, in nanoseconds since 1970."""
+        osd, who, pool, namespace, snaps = self._osd, self._entity, self.pool_id, self.namespace, snapc or NO_SNAPS
+        return _Operation(oid, lambda: osd.write(who, pool, namespace, oid, steps, snaps, mtime))
+
+    def execute(self, oid: str, step: Exec) -> port.Operation:
+        return self.read(oid, (step,))
+
+    def xattrs(self, oid: str, snap: int = HEAD) -> port.Call:
+        """Beyond the port. Value: all xattrs of an object, as a dict; those without a name are left out, as in Ceph."""
+
+        def look(db: sqlite3.Connection) -> dict[str, bytes]:
+            admit(db, self._entity, self.pool_id)
+            row = objects.find(db, self.pool_id, self.namespace, oid)
+            state = objects.head(row) if snap == HEAD else snapshots.state_at(db, self.pool_id, row, snap)
+            if state is None:
+                raise Refusal(-errno.ENOENT)
+            return {name: value for name, value in objects.xattrs(db, state).items() if name}
+
+        return self.cluster.ask(oid, look)
+
+    def watch(self, oid: str, on_notify: port.OnNotify, on_error: port.OnWatchError, timeout: int = 0) -> port.Call:
+        return _Call(oid, lambda: Outcome(-errno.EOPNOTSUPP))
+
+    def notify(self, oid: str, payload: bytes, timeout_ms: int) -> port.Call:
+        return _Call(oid, lambda: Outcome(-errno.EOPNOTSUPP))
+
+    def snap_create(self) -> port.Call:
+        return self._tell("snapshot", lambda db: mon.create_snap(db, self.pool_id))
+
+    def snap_remove(self, snap: int) -> port.Call:
+        return self._tell(f"snapshot {snap}", lambda db: mon.remove_snap(db, self.pool_id, snap))
+
+    def _tell(self, what: str, change: Callable[[sqlite3.Connection], Any]) -> port.Call:
+        def admitted(db: sqlite3.Connection) -> Any:
+            admit(db, self._entity, self.pool_id)
+            return change(db)
+
+        return self.cluster.tell(what, admitted)
+
+    def rollback(self, oid: str, snap: int, snapc: SnapContext) -> port.Call:
+        def do() -> Outcome:
+            reply = self._osd.roll_back(self._entity, self.pool_id, self.namespace, oid, snap, snapc)
+            return Outcome(reply.rv)
+
+        return _Call(oid, do)
+
+    async def list_objects(self) -> AsyncIterator[str]:
+        for _, oid in self.names(self.namespace):
+            yield oid
+
+    def names(self, namespace: str | None) -> Iterator[tuple[str, str]]:
+        """(namespace, name) of all objects of a namespace, or, for None, of all of the pool's; RadosError."""
+        last = ("", "") if namespace is None else (namespace, "")
+        while True:
+            outcome = _outcome(self._store.read, lambda db, last=last: self._names(db, last, namespace))  # type: ignore[misc]
+            if outcome.rv < 0:
+                raise RadosError(-outcome.rv, "list")
+            yield from outcome.value
+            if len(outcome.value) < _PAGE:
+                return
+            last = outcome.value[-1]
+
+    def _names(self, db: sqlite3.Connection, last: tuple[str, str], namespace: str | None) -> list[tuple[str, str]]:
+        admit(db, self._entity, self.pool_id)
+        within = "(ns, oid) > (?, ?)" if namespace is None else "ns = ? AND oid > ?"
+        return db.execute(
+            f"SELECT ns, oid FROM object WHERE pool = ? AND {within} AND alive ORDER BY ns, oid LIMIT ?",
+            (self.pool_id, *last, _PAGE),
+        ).fetchall()
+
+    def in_namespace(self, namespace: str) -> Io:
+        return Io(self.cluster, self.pool_id, namespace)

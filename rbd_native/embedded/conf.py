@@ -1,0 +1,151 @@
+"""The configuration of a client of an embedded cluster: the options that RBD clients read, as Ceph spells and checks
+them.
+
+A value is looked for in what the program set, then in what its conf file says, then in the cluster's own
+configuration (the `config set` of its monitor), then among the defaults.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+from typing import Final
+
+from rbd_native.option_types import FLAG, FLOAT, INT, TEXT, UINT
+from rbd_native.options import OPTIONS as RBD_OPTIONS
+from rbd_native.options import Option
+
+PATH_OPTION: Final = "embedded_path"
+"""Ours: the file of the cluster that `Rados.connect` opens."""
+
+_CLIENT_OPTIONS: Final[Mapping[str, Option]] = {
+    PATH_OPTION: Option(TEXT, ""),
+    "admin_socket": Option(TEXT, ""),
+    "auth_client_required": Option(TEXT, "cephx, none"),
+    "client_mount_timeout": Option(UINT, 300),
+    "client_notify_timeout": Option(UINT, 10),
+    "cluster_addr": Option(TEXT, "-"),
+    "fsid": Option(TEXT, "00000000-0000-0000-0000-000000000000"),
+    "host": Option(TEXT, ""),
+    "keyring": Option(TEXT, "/etc/ceph/$cluster.$name.keyring,/etc/ceph/$cluster.keyring,/etc/ceph/keyring"),
+    "log_file": Option(TEXT, ""),
+    "mon_allow_pool_delete": Option(FLAG, True),
+    "mon_host": Option(TEXT, ""),
+    "objecter_inflight_op_bytes": Option(UINT, 100 << 20),
+    "objecter_inflight_ops": Option(UINT, 1024),
+    "objecter_timeout": Option(FLOAT, 10.0),
+    "osd_client_watch_timeout": Option(INT, 30),
+    "osd_default_notify_timeout": Option(UINT, 30),
+    "osd_max_object_name_len": Option(UINT, 2048),
+    "osd_max_object_namespace_len": Option(UINT, 256),
+    "osd_max_object_size": Option(UINT, 128 << 20),
+    "osd_max_write_size": Option(UINT, 90),
+    "osd_pool_default_pg_num": Option(UINT, 32),
+    "osd_pool_default_size": Option(UINT, 1),
+    "public_addr": Option(TEXT, "-"),
+    "rados_mon_op_timeout": Option(UINT, 0),
+    "rados_osd_op_timeout": Option(UINT, 0),
+}
+
+OPTIONS: Final[Mapping[str, Option]] = MappingProxyType({**_CLIENT_OPTIONS, **RBD_OPTIONS})
+
+
+class UnknownOption(KeyError):
+    """There is no option of this name."""
+
+
+def canonical(name: str) -> str:
+    """Blanks in a name are underscores."""
+    return re.sub(r"[ \t_]+", "_", name.strip())
+
+
+def checked(name: str, text: str) -> str:
+    """How Ceph would show a value. UnknownOption; ValueError where the text is none of that option."""
+    option = OPTIONS.get(name)
+    if option is None:
+        raise UnknownOption(name)
+    return option.render(option.parse(text))
+
+
+class Conf:
+    """What one client is configured with.
+
+    name: of the client, like "client.admin": sections [global], [client] and its own of a conf file count.
+    central: the cluster's own configuration, once connected.
+    """
+
+    def __init__(self, name: str = "client.admin") -> None:
+        self.name = name
+        self._sections = ("global", name.partition(".")[0], name)
+        self._file: dict[str, str] = {}
+        self._set: dict[str, str] = {}
+        self.central: Callable[[str], str | None] = lambda name: None
+
+    def get(self, name: str) -> str | None:
+        """None for an unknown option."""
+        name = canonical(name)
+        option = OPTIONS.get(name)
+        if option is None:
+            return None
+        for source in (self._set.get, self._file.get, self.central):
+            text = source(name)
+            if text is not None:
+                return text
+        return option.render(option.default)
+
+    def set(self, name: str, text: str) -> None:
+        """UnknownOption, or ValueError."""
+        name = canonical(name)
+        self._set[name] = checked(name, text)
+
+    def read(self, paths: Sequence[str | os.PathLike[str]]) -> None:
+        """Take what the first of these files that exists says. FileNotFoundError if none does; ValueError if malformed.
+
+        Options that do not concern an embedded cluster's client are passed over, as are values that are none.
+        """
+        for path in map(Path, paths):
+            try:
+                text = path.read_text(encoding="utf-8", errors="replace")
+            except FileNotFoundError:
+                continue
+            self._take(text)
+            return
+        raise FileNotFoundError(", ".join(map(str, paths)))
+
+    def _take(self, text: str) -> None:
+        found = _parse_file(text)
+        for section in self._sections:  # the more special ones last
+            for name, value in found.get(section, {}).items():
+                try:
+                    self._file[name] = checked(name, value)
+                except (UnknownOption, ValueError):
+                    continue
+
+
+_SECTION: Final = re.compile(r"\[([^\]]+)\]")
+_ASSIGNMENT: Final = re.compile(r"([^=]+)=(.*)")
+_COMMENT: Final = re.compile(r"(?<!\\)[#;].*")
+
+
+def _parse_file(text: str) -> dict[str, dict[str, str]]:
+    sections: dict[str, dict[str, str]] = {}
+    current = sections.setdefault("global", {})
+    for line in text.replace("\\\n", "").splitlines():
+        line = _COMMENT.sub("", line).strip()
+        if not line:
+            continue
+        if section := _SECTION.fullmatch(line):
+            current = sections.setdefault(section[1].strip(), {})
+        elif assignment := _ASSIGNMENT.fullmatch(line):
+            current[canonical(assignment[1])] = _unquoted(assignment[2].strip())
+        else:
+            raise ValueError(f"neither a section nor an assignment: {line!r}")
+    return sections
+
+
+def _unquoted(text: str) -> str:
+    quoted = len(text) >= 2 and text[0] == text[-1] and text[0] in "\"'"
+    return text[1:-1] if quoted else text

@@ -1,0 +1,261 @@
+"""`rados.Rados` over embedded clusters.
+
+Which cluster a handle connects to: the one given as `cluster`; else the file that the option `embedded_path` names
+(in `conf`, or in the conf file); else one of its own, in memory, which ends with it.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Literal, NamedTuple
+
+from rbd_native.embedded import commands, mon
+from rbd_native.embedded.client import Connection
+from rbd_native.embedded.cluster import Cluster
+from rbd_native.embedded.conf import PATH_OPTION, Conf, UnknownOption
+from rbd_native.embedded.rados_errors import Error, RadosStateError, make_ex
+from rbd_native.embedded.rados_ioctx import Ioctx
+from rbd_native.embedded.rados_ops import Dispatcher, blob, text
+from rbd_native.rados.port import Call
+
+
+class Version(NamedTuple):
+    """Version information"""
+
+    major: int
+    minor: int
+    extra: int
+
+    def __str__(self) -> str:
+        return f"{self.major}.{self.minor}.{self.extra}"
+
+
+class Rados:
+    """This class wraps librados functions"""
+
+    DEFAULT_CONF_FILES: Final = -2
+    NO_CONF_FILE: Final = -1
+
+    def __init__(
+        self,
+        rados_id: str | None = None,
+        name: str | None = None,
+        clustername: str | None = None,
+        conf_defaults: Mapping[str, str] | None = None,
+        conffile: str | int | None = NO_CONF_FILE,
+        conf: Mapping[str, str] | None = None,
+        flags: int = 0,
+        context: object = None,
+        *,
+        cluster: Cluster | None = None,
+    ) -> None:
+        if rados_id is not None and name is not None:
+            raise Error("Rados(): can't supply both rados_id and name")
+        if rados_id is not None:
+            name = f"client.{text(rados_id, 'rados_id')}"
+        self._name = "client.admin" if name is None else text(name, "name")
+        self._clustername = clustername or "ceph"
+        self.rados_id = self._name.partition(".")[2] if name is not None else None
+        self.conffile = conffile
+        self.conf_defaults = conf_defaults
+        self.parsed_args: list[str] = []
+        self.state = "configuring"
+        self.dispatcher = Dispatcher("rados-callbacks")
+        self._conf = Conf(self._name)
+        self._given = cluster
+        self._own: Cluster | None = None
+        self._connection: Connection | None = None
+        self._read_files(conffile)
+        for options in (conf_defaults, conf):
+            for option, value in (options or {}).items():
+                self.conf_set(option, value)
+
+    def __enter__(self) -> Rados:
+        self.connect()
+        return self
+
+    def __exit__(
+        self, type_: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
+    ) -> Literal[False]:
+        self.shutdown()
+        return False
+
+    # --- state ---
+
+    def require_state(self, *args: str) -> None:
+        if self.state not in args:
+            raise RadosStateError(f"You cannot perform that operation on a Rados object in state {self.state}.")
+
+    def _client(self) -> Connection:
+        self.require_state("connected")
+        assert self._connection is not None
+        return self._connection
+
+    def connect(self, timeout: int = 0) -> None:
+        self.require_state("configuring")
+        cluster = self._given
+        if cluster is None:
+            cluster = self._own = Cluster(self._conf.get(PATH_OPTION) or None)
+        self._connection = cluster.connect(self._conf)
+        self.state = "connected"
+
+    def shutdown(self) -> None:
+        """Does nothing the second time."""
+        if self.state == "shutdown":
+            return
+        self.state = "shutdown"
+        self.dispatcher.stop()
+        if self._connection is not None:
+            self._connection.shutdown()
+        if self._own is not None:
+            self._own.close()
+
+    # --- configuration ---
+
+    def _read_files(self, conffile: str | int | None) -> None:
+        if conffile == self.NO_CONF_FILE:
+            return
+        if conffile in (None, "", self.DEFAULT_CONF_FILES):
+            self._read_default_files()
+        else:
+            self.conf_read_file(str(conffile))
+
+    def _read_default_files(self) -> None:
+        """Where Ceph looks. Unlike with a real cluster, there need not be any."""
+        file = f"{self._clustername}.conf"
+        try:
+            self._conf.read([f"/etc/ceph/{file}", Path.home() / ".ceph" / file, file])
+        except FileNotFoundError:
+            return
+        except ValueError as error:
+            raise make_ex(errno.EINVAL, f"error calling conf_read_file: {error}") from error
+
+    def conf_read_file(self, path: str | None = None) -> None:
+        self.require_state("configuring", "connected")
+        if path is None:
+            self._read_default_files()
+            return
+        try:
+            self._conf.read([text(path, "path")])
+        except FileNotFoundError:
+            raise make_ex(errno.ENOENT, "error calling conf_read_file") from None
+        except ValueError as error:
+            raise make_ex(errno.EINVAL, f"error calling conf_read_file: {error}") from error
+
+    def conf_get(self, option: str) -> str | None:
+        self.require_state("configuring", "connected")
+        name = text(option, "option")
+        if name == "fsid" and self._connection is not None:
+            return self._connection.fsid()
+        return self._conf.get(name)
+
+    def conf_set(self, option: str, val: str) -> None:
+        self.require_state("configuring", "connected")
+        try:
+            self._conf.set(text(option, "option"), text(val, "val"))
+        except UnknownOption:
+            raise make_ex(errno.ENOENT, "error calling conf_set") from None
+        except ValueError:
+            raise make_ex(errno.EINVAL, "error calling conf_set") from None
+
+    # --- the client and its cluster ---
+
+    def version(self) -> Version:
+        """Of the librados that this looks like."""
+        return Version(3, 0, 0)
+
+    def get_fsid(self) -> str:
+        return self._client().fsid()
+
+    def get_instance_id(self) -> int:
+        return self._client().instance_id()
+
+    def get_addrs(self) -> str:
+        return self._client().address()
+
+    def wait_for_latest_osdmap(self) -> int:
+        return int(self._client().wait_for_latest_map().block().rv)
+
+    def blocklist_add(self, client_address: str, expire_seconds: int = 0) -> None:
+        self._value(
+            self._client().blocklist_add(text(client_address, "client_address"), expire_seconds),
+            f"error blocklisting client '{client_address}'",
+        )
+
+    def get_cluster_stats(self) -> dict[str, int]:
+        def stats(db: Any) -> dict[str, int]:
+            used = mon.stored(db)
+            objects = sum(mon.pool_stats(db, pool).objects for pool in mon.pools(db))
+            kilobytes = mon.CAPACITY // 1024
+            kb_used = -(-used // 1024)
+            return {"kb": kilobytes, "kb_used": kb_used, "kb_avail": kilobytes - kb_used, "num_objects": objects}
+
+        found: dict[str, int] = self._value(self._client().ask("statistics", stats), "Rados.get_cluster_stats failed")
+        return found
+
+    @staticmethod
+    def _value(call: Call, failure: str) -> Any:
+        outcome = call.block()
+        if outcome.rv < 0:
+            raise make_ex(outcome.rv, failure)
+        return outcome.value
+
+    # --- pools ---
+
+    def list_pools(self) -> list[str]:
+        return list(self._value(self._client().pools(), "error listing pools").values())
+
+    def pool_exists(self, pool_name: str) -> bool:
+        return self.pool_lookup(pool_name) is not None
+
+    def pool_lookup(self, pool_name: str) -> int | None:
+        """None where there is none of that name."""
+        outcome = self._client().pool_lookup(text(pool_name, "pool_name")).block()
+        return None if outcome.rv < 0 else outcome.value
+
+    def pool_reverse_lookup(self, pool_id: int) -> str | None:
+        outcome = self._client().pool_name(pool_id).block()
+        return None if outcome.rv < 0 else outcome.value
+
+    def create_pool(self, pool_name: str, crush_rule: int | None = None, auid: int | None = None) -> None:
+        name = text(pool_name, "pool_name")
+        call = self._client().tell("create pool", lambda db: mon.create_pool(db, name))
+        self._value(call, f"error creating pool {name!r}")
+
+    def delete_pool(self, pool_name: str) -> None:
+        name = text(pool_name, "pool_name")
+        call = self._client().tell("delete pool", lambda db: mon.delete_pool(db, name))
+        self._value(call, f"error deleting pool {name!r}")
+
+    def open_ioctx(self, ioctx_name: str) -> Ioctx:
+        client = self._client()
+        name = text(ioctx_name, "ioctx_name")
+        pool = self._value(client.pool_lookup(name), f"error opening pool {name!r}")
+        return Ioctx(self, name, client.io(pool))
+
+    def open_ioctx2(self, pool_id: int) -> Ioctx:
+        client = self._client()
+        self._value(client.pool_name(pool_id), f"error opening pool id '{pool_id}'")
+        return Ioctx(self, str(pool_id), client.io(pool_id))
+
+    # --- the monitor ---
+
+    def mon_command(
+        self, cmd: str, inbuf: bytes, timeout: int = 0, target: str | int | None = None
+    ) -> tuple[int, bytes, str]:
+        """Return value, output and status line."""
+        client = self._client()
+        data = blob(inbuf, "inbuf")
+        try:
+            command = json.loads(text(cmd, "cmd"))
+        except ValueError:
+            return -errno.EINVAL, b"", f"unparseable JSON {cmd}"
+        try:
+            with client.cluster.store.write as db:
+                return (0, *commands.run(db, command if isinstance(command, dict) else {}, data))
+        except mon.Denied as denied:
+            return -denied.errno, b"", denied.status
