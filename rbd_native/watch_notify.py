@@ -19,6 +19,7 @@ from rbd_native.encoding import (
     Reader,
     boolean,
     codec_of,
+    decode,
     encode,
     i32,
     rest,

@@ -13,8 +13,9 @@ from rbd_native.constants import RBD_WRITE_ZEROES_FLAG_THICK_PROVISION
 from rbd_native.engine import spawn
 from rbd_native.errors import IncompleteWriteError, InvalidArgument, make_ex
 from rbd_native.image import io
-from rbd_native.image.context import ImageContext, open_image
+from rbd_native.image.context import ImageContext
 from rbd_native.operations import metadata, resize
+from rbd_native.operations.open import open_image
 from rbd_native.operations.progress import Callback, Progress
 from rbd_native.rados.connect import port_for
 from rbd_native.rados.port import Buffer, RadosError

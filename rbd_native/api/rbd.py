@@ -10,7 +10,7 @@ from rbd_native.api import unbuilt
 from rbd_native.api.boundary import c_int, drive, name_text, shown, uint64
 from rbd_native.constants import FEATURE_NAMES, RBD_FEATURES_ALL
 from rbd_native.errors import InvalidArgument
-from rbd_native.operations import create, remove, rename
+from rbd_native.operations import by_name, create, remove
 from rbd_native.operations.progress import Callback, Progress
 from rbd_native.option_types import FEATURES
 from rbd_native.rados.connect import port_for
@@ -78,7 +78,7 @@ class RBD:
     def rename(self, ioctx: Any, src: str | bytes, dest: str | bytes) -> None:
         """Rename an image. Raises ImageNotFound, ImageExists."""
         source, destination = name_text(src, "src"), name_text(dest, "dest")
-        drive(rename.rename(port_for(ioctx), source, destination), "error renaming image")
+        drive(by_name.rename(port_for(ioctx), source, destination), "error renaming image")
 
     def features_from_string(self, str_features: str | bytes) -> int:
         """The bit mask of a comma-separated list of feature names, or of a number; "" gives the default features."""

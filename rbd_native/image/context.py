@@ -20,18 +20,21 @@ from rbd_native.header import Fixed, Header, Snapshot
 from rbd_native.image import unsupported
 from rbd_native.image.exclusive_lock import NOTIFY_TIMEOUT_MS, ExclusiveLock
 from rbd_native.image.gate import WriteGate
+from rbd_native.image.requests import Perform, Requests
 from rbd_native.image.watch import ImageWatch
 from rbd_native.options import Settings
 from rbd_native.rados.port import HEAD, Io, RadosError, SnapContext
 from rbd_native.striping import Layout
 from rbd_native.types import UserSnapshotNamespace
-from rbd_native.watch_notify import HeaderUpdate, encode_message
+from rbd_native.watch_notify import HeaderUpdate, Message, encode_message
 
 
 class ImageContext:
     """One open image. `io` is where its metadata lies, `data_io` where its data objects do."""
 
-    def __init__(self, io: Io, identifier: str, name: str, *, read_only: bool) -> None:
+    def __init__(
+        self, io: Io, identifier: str, name: str, perform: dict[type[Message], Perform], *, read_only: bool
+    ) -> None:
         self.io = io
         self.data_io = io
         self.id = identifier
@@ -44,6 +47,7 @@ class ImageContext:
         self._refreshing = Mutex()
         self.watch = ImageWatch(self)
         self.lock: ExclusiveLock | None = None
+        self.requests = Requests(self, perform)
         self.fixed: Fixed
         self.header: Header
         self.settings: Settings
@@ -160,29 +164,3 @@ class ImageContext:
         """
         self.stale = True
         await self.io.notify(self.header_oid, encode_message(HeaderUpdate()), NOTIFY_TIMEOUT_MS)
-
-
-async def open_image(
-    io: Io,
-    *,
-    name: str | None = None,
-    identifier: str | None = None,
-    snapshot: str | int | None = None,
-    read_only: bool = False,
-) -> ImageContext:
-    """Open by name or by id. RadosError ENOENT, or ENOSYS for what this release does not keep up yet."""
-    if identifier is None:
-        assert name is not None
-        identifier = await _identify(io, name)
-    else:
-        name = await headers.name_of(io, identifier)
-    return await ImageContext(io, identifier, name, read_only=read_only).open(snapshot)
-
-
-async def _identify(io: Io, name: str) -> str:
-    try:
-        return await headers.id_of(io, name)
-    except RadosError as error:
-        if error.errno == errno.ENOENT and name and await headers.exists(io, names.old_header(name)):
-            raise RadosError(errno.ENOSYS, f"image {name} has format 1") from error
-        raise

@@ -24,7 +24,6 @@ from rbd_native.rados.port import ListWatchers, NotifyReply, RadosError
 from rbd_native.types import Locker, LockerId, LockInfo, LockType
 from rbd_native.watch_notify import (
     AcquiredLock,
-    ClientId,
     Message,
     ReleasedLock,
     RequestLock,
@@ -203,10 +202,7 @@ class ExclusiveLock:
 
     # --- what else happens to it ---
 
-    def other_acquired(self, client: ClientId) -> None:
-        """Somebody else owns it now."""
-
-    def other_released(self, client: ClientId) -> None:
+    def other_released(self) -> None:
         self._released.set()
 
     async def rewatched(self) -> None:

@@ -6,20 +6,14 @@ Each row goes when the module that keeps the feature up arrives.
 from __future__ import annotations
 
 from rbd_native.constants import (
-    RBD_FEATURE_EXCLUSIVE_LOCK,
-    RBD_FEATURE_FAST_DIFF,
     RBD_FEATURE_JOURNALING,
     RBD_FEATURE_MIGRATING,
     RBD_FEATURE_NON_PRIMARY,
-    RBD_FEATURE_OBJECT_MAP,
 )
 from rbd_native.header import Header
 
 # Reading needs none of these: their upkeep is what a writer owes.
 _WHEN_WRITING = {
-    RBD_FEATURE_EXCLUSIVE_LOCK: "exclusive-lock",
-    RBD_FEATURE_OBJECT_MAP: "object-map",
-    RBD_FEATURE_FAST_DIFF: "fast-diff",
     RBD_FEATURE_JOURNALING: "journaling",
     RBD_FEATURE_NON_PRIMARY: "non-primary",
 }

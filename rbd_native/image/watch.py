@@ -16,12 +16,15 @@ from rbd_native.engine import Mutex, spawn
 from rbd_native.rados.port import RadosError, Watch
 from rbd_native.watch_notify import (
     AcquiredLock,
+    AsyncComplete,
+    AsyncProgress,
     ClientId,
     HeaderUpdate,
     Message,
     Quiesce,
     ReleasedLock,
     RequestLock,
+    Unquiesce,
     decode_message,
     response,
 )
@@ -50,6 +53,9 @@ class ImageWatch:
             AcquiredLock: self._acquired,
             ReleasedLock: self._released,
             RequestLock: self._requested,
+            AsyncProgress: self._progressed,
+            AsyncComplete: self._completed,
+            Unquiesce: self._unquiesce,
         }
 
     @property
@@ -88,8 +94,8 @@ class ImageWatch:
         except DecodeError:
             log.warning("%s: a notification that cannot be read", self._image.header_oid)
             return _NOTHING
-        answer = self._answers.get(type(message))
-        return _NOTHING if answer is None else answer(message)
+        answer = self._answers.get(type(message), self._image.requests.requested)
+        return answer(message)
 
     def _header_update(self, message: HeaderUpdate) -> bytes:
         self._image.stale = True
@@ -99,14 +105,27 @@ class ImageWatch:
         # Whoever is about to take a snapshot asks all clients to hold still; a handle without hooks always does.
         return response(0)
 
+    def _unquiesce(self, message: Unquiesce) -> bytes:
+        return _NOTHING
+
     def _acquired(self, message: AcquiredLock) -> bytes:
-        if self._image.lock is not None and message.client != self.client:
-            self._image.lock.other_acquired(message.client)
+        if message.client != self.client:
+            self._image.requests.owner_changed()
         return _NOTHING
 
     def _released(self, message: ReleasedLock) -> bytes:
-        if self._image.lock is not None and message.client != self.client:
-            self._image.lock.other_released(message.client)
+        if message.client != self.client:
+            if self._image.lock is not None:
+                self._image.lock.other_released()
+            self._image.requests.owner_changed()
+        return _NOTHING
+
+    def _progressed(self, message: AsyncProgress) -> bytes:
+        self._image.requests.progressed(message)
+        return _NOTHING
+
+    def _completed(self, message: AsyncComplete) -> bytes:
+        self._image.requests.completed(message)
         return _NOTHING
 
     def _requested(self, message: RequestLock) -> bytes:

@@ -10,6 +10,7 @@ from rbd_native.cls_client import call, mutate
 from rbd_native.image.context import ImageContext
 from rbd_native.options import METADATA_PREFIX, Level, OptionError, validate_metadata
 from rbd_native.rados.port import RadosError
+from rbd_native.watch_notify import MetadataUpdate
 
 
 async def get(image: ImageContext, key: str) -> bytes:
@@ -24,18 +25,39 @@ async def listing(image: ImageContext) -> dict[str, bytes]:
 
 async def put(image: ImageContext, key: str, value: bytes) -> None:
     """EINVAL where the key is that of an option and the value none of its; EROFS."""
+    text = value.decode("utf-8", "surrogateescape")
     await _writable(image)
-    try:
-        validate_metadata(key, value.decode("utf-8", "surrogateescape"), Level.IMAGE)
-    except OptionError as error:
-        raise RadosError(errno.EINVAL, str(error)) from error
+    _validate(key, text)
+    await image.requests.carry_out(
+        lambda request: MetadataUpdate(key, text, request), lambda: write_in(image, key, value)
+    )
+
+
+async def write_in(image: ImageContext, key: str, value: bytes) -> None:
+    """What whoever owns the image does for :func:`put`."""
+    _validate(key, value.decode("utf-8", "surrogateescape"))
     await mutate(image.io, image.header_oid, cls_rbd.metadata_set({key: value}))
     await image.changed()
+
+
+def _validate(key: str, text: str) -> None:
+    try:
+        validate_metadata(key, text, Level.IMAGE)
+    except OptionError as error:
+        raise RadosError(errno.EINVAL, str(error)) from error
 
 
 async def remove(image: ImageContext, key: str) -> None:
     """ENOENT where there is none; EROFS."""
     await _writable(image)
+    await get(image, key)
+    await image.requests.carry_out(
+        lambda request: MetadataUpdate(key, None, request), lambda: take_out(image, key), done_before=errno.ENOENT
+    )
+
+
+async def take_out(image: ImageContext, key: str) -> None:
+    """What whoever owns the image does for :func:`remove`."""
     await get(image, key)
     await mutate(image.io, image.header_oid, cls_rbd.metadata_remove(key))
     await image.changed()

@@ -42,7 +42,7 @@ class Progress:
             return callback(done, total)
         except Exception as error:
             sys.unraisablehook(
-                SimpleNamespace(  # type: ignore[arg-type]
+                SimpleNamespace(
                     exc_type=type(error), exc_value=error, exc_traceback=error.__traceback__,
                     err_msg="Exception ignored in progress callback", object=callback,
                 )

@@ -14,7 +14,8 @@ from rbd_native import cls_rbd, names
 from rbd_native import header as headers
 from rbd_native.cls_client import call, call_optional, mutate
 from rbd_native.encoding import UTime
-from rbd_native.image.context import ImageContext, open_image
+from rbd_native.image.context import ImageContext
+from rbd_native.operations.open import open_image
 from rbd_native.operations.progress import Progress
 from rbd_native.operations.resize import trim
 from rbd_native.rados.port import AssertExists, Io, ListWatchers, RadosError, Remove
@@ -120,6 +121,11 @@ async def _check_header(io: Io, identifier: str) -> None:
 
 async def check_removable(image: ImageContext) -> None:
     """No snapshot may need it, nobody else may have it open, and no group may hold it."""
+    if image.lock is not None:
+        try:
+            await image.lock.acquire()
+        except RadosError as error:
+            raise RadosError(errno.EBUSY, f"image {image.name} is locked by another client") from error
     if image.header.snapshots:
         raise RadosError(errno.ENOTEMPTY, f"image {image.name} has snapshots")
     if await _others_watch(image):

@@ -11,27 +11,39 @@ import errno
 
 from rbd_native import cls_rbd, names
 from rbd_native import header as headers
-from rbd_native.cls_client import mutate
-from rbd_native.image.context import open_image
+from rbd_native.cls_client import call, mutate
+from rbd_native.image.context import ImageContext
 from rbd_native.rados.port import Create, Io, RadosError, Remove
+from rbd_native.watch_notify import Rename
 
 
-async def rename(io: Io, source: str, destination: str) -> None:
-    """ENOENT without the image, EEXIST where the new name is taken (be it by this image), EINVAL for ""."""
-    image = await open_image(io, name=source)
+async def rename(image: ImageContext, destination: str) -> None:
+    """EEXIST where the new name is taken (be it by this image), EINVAL for ""."""
+    if not destination:
+        raise RadosError(errno.EINVAL, "an image needs a name")
+    await _free(image.io, destination)
+    await image.requests.carry_out(
+        lambda request: Rename(destination, request), lambda: apply(image, destination), done_before=errno.EEXIST
+    )
+
+
+async def _free(io: Io, name: str) -> None:
+    for oid in (names.old_header(name), names.image_id(name)):
+        if await headers.exists(io, oid):
+            raise RadosError(errno.EEXIST, name)
+
+
+async def apply(image: ImageContext, destination: str) -> None:
+    """What whoever owns the image does for :func:`rename`."""
+    io = image.io
+    source = await call(io, names.DIRECTORY, cls_rbd.dir_get_name(image.id))
+    await _free(io, destination)
+    await io.write(names.image_id(destination), [Create(), cls_rbd.set_id(image.id).step])
     try:
-        if not destination:
-            raise RadosError(errno.EINVAL, "an image needs a name")
-        for oid in (names.old_header(destination), names.image_id(destination)):
-            if await headers.exists(io, oid):
-                raise RadosError(errno.EEXIST, destination)
-        await io.write(names.image_id(destination), [Create(), cls_rbd.set_id(image.id).step])
-        try:
-            await mutate(io, names.DIRECTORY, cls_rbd.dir_rename_image(source, destination, image.id))
-        except RadosError:
-            with contextlib.suppress(RadosError):  # the reason is the error above; a spare id object does no harm
-                await io.write(names.image_id(destination), [Remove()])
-            raise
-        await io.write(names.image_id(source), [Remove()])
-    finally:
-        await image.close()
+        await mutate(io, names.DIRECTORY, cls_rbd.dir_rename_image(source, destination, image.id))
+    except RadosError:
+        with contextlib.suppress(RadosError):  # the reason is the error above; a spare id object does no harm
+            await io.write(names.image_id(destination), [Remove()])
+        raise
+    await io.write(names.image_id(source), [Remove()])
+    image.name = destination

@@ -17,6 +17,7 @@ from rbd_native.image.context import ImageContext
 from rbd_native.object_map import ObjectState
 from rbd_native.operations.progress import Progress
 from rbd_native.rados.port import RadosError, Remove, Truncate
+from rbd_native.watch_notify import Resize
 
 
 async def resize(
@@ -27,6 +28,21 @@ async def resize(
         await image.fresh()
     if image.frozen:
         raise RadosError(errno.EROFS, image.name)
+    if size < image.header.size and not allow_shrink:
+        raise RadosError(errno.EINVAL, "the image would shrink")
+    if size == image.header.size:
+        return
+    await image.requests.carry_out(
+        lambda request: Resize(size, request, allow_shrink),
+        lambda: apply(image, size, allow_shrink=allow_shrink, progress=progress),
+        progress.update if progress is not None else None,
+    )
+
+
+async def apply(
+    image: ImageContext, size: int, *, allow_shrink: bool, progress: Progress | None = None
+) -> None:
+    """What whoever owns the image does for :func:`resize`."""
     if size < image.header.size and not allow_shrink:
         raise RadosError(errno.EINVAL, "the image would shrink")
     objects = image.layout.object_count(size)

@@ -1,0 +1,37 @@
+"""Open an image, by name or by id."""
+
+from __future__ import annotations
+
+import errno
+
+from rbd_native import header as headers
+from rbd_native import names
+from rbd_native.image.context import ImageContext
+from rbd_native.operations.serve import SERVED
+from rbd_native.rados.port import Io, RadosError
+
+
+async def open_image(
+    io: Io,
+    *,
+    name: str | None = None,
+    identifier: str | None = None,
+    snapshot: str | int | None = None,
+    read_only: bool = False,
+) -> ImageContext:
+    """RadosError ENOENT, or ENOSYS for what this release does not keep up yet."""
+    if identifier is None:
+        assert name is not None
+        identifier = await _identify(io, name)
+    else:
+        name = await headers.name_of(io, identifier)
+    return await ImageContext(io, identifier, name, SERVED, read_only=read_only).open(snapshot)
+
+
+async def _identify(io: Io, name: str) -> str:
+    try:
+        return await headers.id_of(io, name)
+    except RadosError as error:
+        if error.errno == errno.ENOENT and name and await headers.exists(io, names.old_header(name)):
+            raise RadosError(errno.ENOSYS, f"image {name} has format 1") from error
+        raise
