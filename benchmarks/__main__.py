@@ -8,6 +8,7 @@ import json
 import os
 import platform
 import statistics
+import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
@@ -18,7 +19,7 @@ import click
 
 from benchmarks.cases import DATA_CASES, IMAGE_CASES, Bench
 from benchmarks.subjects import DEPTH, Images, Objects, Subject
-from tests.cluster import CephCluster
+from tests.cluster import CephCluster, ensure_packages
 
 OURS, CACHED, UNCACHED, FLOOR = "rbd_native", "librbd, cache", "librbd, no cache", "rados"
 IN_MEMORY, IN_FILE = "embedded, memory", "embedded, file"
@@ -112,13 +113,11 @@ def table(rates: dict[str, dict[str, float]]) -> str:
 
 
 def environment() -> dict[str, Any]:
-    import rados
-
     return {
         "python": platform.python_version(),
         "machine": platform.machine(),
         "processors": os.cpu_count(),
-        "librados": ".".join(str(number) for number in rados.Rados().version()),
+        "ceph": subprocess.run(["ceph", "--version"], capture_output=True, text=True, check=True).stdout.strip(),
         "depth": DEPTH,
     }
 
@@ -131,6 +130,7 @@ def environment() -> dict[str, Any]:
 @click.option("--output", type=click.Path(path_type=Path), help="Write the JSON to a file, not after the table.")
 def main(size: int, seconds: float, rounds: int, only: str | None, output: Path | None) -> None:
     """Measure rbd_native beside librbd and RADOS itself, and on the embedded cluster."""
+    ensure_packages()
     results: dict[str, Any] = {"environment": environment()}
     parts = {"ceph": ceph_subjects, "embedded": embedded_subjects}
     for name, subjects_of in parts.items():

@@ -14,7 +14,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import rbd_native as rbd
 from rbd_native import embedded as rados
@@ -35,7 +34,7 @@ def main(directory: Path) -> None:
     told(f"made {original}: ext4, {SIZE >> 20} MiB, with {files} files")
 
     began = time.perf_counter()
-    with pool_of(cluster, create=True) as ioctx:
+    with pool_of(cluster) as ioctx:
         # Only data that one client writes at a time: no exclusive lock, so nothing but layering is asked for.
         rbd.RBD().create(ioctx, IMAGE, SIZE, features=rbd.RBD_FEATURE_LAYERING)
         with rbd.Image(ioctx, IMAGE) as image:
@@ -89,23 +88,17 @@ def make_file_system(image: Path, files: Path) -> int:
 
 
 @contextmanager
-def pool_of(path: Path, create: bool = False) -> Iterator[Any]:
-    """An ioctx of the pool, of a cluster in a file that is open only as long as this."""
-    shared = rados.Cluster(path)
-    client = rados.Rados(cluster=shared)
-    client.connect()
-    if create:
-        client.create_pool(POOL)
-    ioctx = client.open_ioctx(POOL)
-    try:
+def pool_of(path: Path) -> Iterator[rados.Ioctx]:
+    """An ioctx of the pool, of a cluster in a file (made where it is missing) that is open only as long as this."""
+    with (
+        rados.Cluster(path) as shared,
+        rados.Rados(cluster=shared) as client,
+        client.open_ioctx(POOL) as ioctx,
+    ):
         yield ioctx
-    finally:
-        ioctx.close()
-        client.shutdown()
-        shared.close()
 
 
-def write(image: Any, source: Path) -> int:
+def write(image: rbd.Image, source: Path) -> int:
     """Write a file to an image, but for its zeros, which a new image has anyway; the bytes written."""
     written = 0
     with source.open("rb") as stream:
@@ -116,7 +109,7 @@ def write(image: Any, source: Path) -> int:
     return written
 
 
-def read(image: Any, target: Path) -> None:
+def read(image: rbd.Image, target: Path) -> None:
     """Read all of an image into a file."""
     with target.open("wb") as stream:
         for offset in range(0, image.size(), CHUNK):
