@@ -53,6 +53,7 @@ class Backend:
         """One more pool of the test's own; its name."""
         name = f"{self.pool}-{next(self._numbers)}"
         self._create_pool(name)
+        self.cluster.wait_for_latest_osdmap()  # else this client may not list it yet
         return name
 
     def close(self) -> None:

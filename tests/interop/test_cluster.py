@@ -36,16 +36,16 @@ def test_failures_are_told(ceph: CephCluster) -> None:
         ceph.command("no such command")
 
 
-def test_backend(ceph: CephCluster) -> None:
+def test_pools_of_a_backend_are_removed(ceph: CephCluster) -> None:
     with ceph_backend(ceph, "backend-test") as backend:
-        exercise(backend)
-        assert backend.cluster.pool_exists("backend-test")
+        backend.create_pool()
+        assert len([name for name in backend.cluster.list_pools() if name.startswith("backend-test")]) == 2
     admin = ceph.rados()
     assert not [name for name in admin.list_pools() if name.startswith("backend-test")]
     admin.shutdown()
 
 
-def exercise(backend: Backend) -> None:
+def test_backend(backend: Backend) -> None:
     second = backend.connect()
     assert second.get_instance_id() != backend.cluster.get_instance_id()
     backend.ioctx().write_full("object", b"here")
