@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
 from rbd_native.embedded import objects
-from rbd_native.embedded.objclass import Entity
+from rbd_native.embedded.objclass import ClassError, Entity
 from rbd_native.embedded.objects import Row, State
 from rbd_native.rados.port import Buffer, SnapContext
 
@@ -26,11 +26,14 @@ MAX_XATTR_NAME: Final = 100
 NO_SNAPS: Final = SnapContext(0, ())
 
 
-class Refusal(Exception):
-    """A step does not agree. `rv` is what the operation returns: negative, an errno or -(4095 + offset)."""
+class Refusal(ClassError):
+    """A step does not agree; class methods see it as what their call returned.
+
+    `rv` is what the operation returns: negative, an errno or -(4095 + offset).
+    """
 
     def __init__(self, rv: int) -> None:
-        super().__init__(rv)
+        super().__init__(-rv)
         self.rv = rv
 
 
@@ -38,8 +41,8 @@ class Change:
     """What an operation will do to `row`'s object (None: there is none, not even a deleted one with clones)."""
 
     __slots__ = (
-        "before", "changed", "client", "db", "deleted", "dirty", "exists", "journal", "mtime", "oid", "pool", "row",
-        "size", "snapc",
+        "before", "changed", "client", "db", "deleted", "dirty", "exists", "journal", "lost_watches", "mtime", "oid",
+        "pool", "row", "size", "snapc",
     )  # fmt: skip
 
     def __init__(
@@ -64,6 +67,7 @@ class Change:
         self.size = self.before.size if self.before is not None else 0
         self.dirty = False
         self.deleted = False
+        self.lost_watches = False
         self.journal: list[tuple[Callable[..., Any], tuple[Any, ...]]] = []
         self.changed: list[tuple[int, int]] = []
 

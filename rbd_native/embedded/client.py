@@ -10,14 +10,16 @@ import errno
 import json
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
 
-from rbd_native.embedded import commands, mon, objects, snapshots
+from rbd_native.embedded import commands, mon, objects, snapshots, watches
 from rbd_native.embedded.change import NO_SNAPS, Refusal
 from rbd_native.embedded.conf import Conf
+from rbd_native.embedded.events import Events, Notify
 from rbd_native.embedded.mon import Denied
 from rbd_native.embedded.objclass import Entity
-from rbd_native.embedded.osd import admit
+from rbd_native.embedded.osd import admit, check_name, refuse_blocked
 from rbd_native.embedded.store import Transaction, errno_of
 from rbd_native.engine import Resume
 from rbd_native.rados import port
@@ -26,25 +28,53 @@ from rbd_native.rados.port import HEAD, Exec, Outcome, RadosError, Reply, SnapCo
 if TYPE_CHECKING:
     from rbd_native.embedded.cluster import Cluster
 
-T = TypeVar("T")
-
 _PAGE = 1000  # names of objects that one listing step takes
 
 
-class _Operation(port.Operation):
-    """An operation on an object, done when it is started."""
+_GONE: Final = port.failure(errno.ESHUTDOWN)
 
-    __slots__ = ("_do",)
 
-    def __init__(self, oid: str, do: Callable[[], Reply]) -> None:
-        super().__init__(oid)
-        self._do = do
+class _Read(port.Operation):
+    """A read, done when it is started."""
 
-    def start(self, resume: Resume) -> Reply:
-        return self._do()
+    __slots__ = ("_io", "_snap", "_steps")
+
+    def __init__(self, io: Io, oid: str, steps: Sequence[Any], snap: int) -> None:
+        self.oid = oid
+        self._io = io
+        self._steps = steps
+        self._snap = snap
 
     def block(self) -> Reply:
-        return self._do()
+        io = self._io
+        if io.cluster.closed:
+            return _GONE
+        return io.osd.read(io.entity, io.pool_id, io.namespace, self.oid, self._steps, self._snap)
+
+    def start(self, resume: Resume) -> Reply:
+        return self.block()
+
+
+class _Write(port.Operation):
+    """A write, done when it is started."""
+
+    __slots__ = ("_io", "_mtime", "_snapc", "_steps")
+
+    def __init__(self, io: Io, oid: str, steps: Sequence[Any], snapc: SnapContext, mtime: int | None) -> None:
+        self.oid = oid
+        self._io = io
+        self._steps = steps
+        self._snapc = snapc
+        self._mtime = mtime
+
+    def block(self) -> Reply:
+        io = self._io
+        if io.cluster.closed:
+            return _GONE
+        return io.osd.write(io.entity, io.pool_id, io.namespace, self.oid, self._steps, self._snapc, self._mtime)
+
+    def start(self, resume: Resume) -> Reply:
+        return self.block()
 
 
 class _Call(port.Call):
@@ -71,22 +101,31 @@ class Connection(port.Cluster):
     def __init__(self, cluster: Cluster, conf: Conf | None = None) -> None:
         self.cluster = cluster
         self.conf = Conf() if conf is None else conf
+        self.closed = False
         self._store = cluster.store
         with self._store.write as db:
             gid, address = mon.register(db)
         self.entity = Entity(gid, address)
+        self.events = Events(self)
         self.conf.central = self._central
-        self._closed = False
 
     def shutdown(self) -> None:
-        """Give up all watches and leave. Does nothing the second time."""
-        if self._closed:
+        """Give up all watches and leave; operations are refused from now on. Does nothing the second time."""
+        if self.closed:
             return
-        self._closed = True
-        self.conf.central = lambda name: None
+        self.die()
         with self._store.write as db:
             mon.unregister(db, self.entity.client)
-        self.cluster.left(self)
+        self.cluster.ring_all()
+
+    def die(self) -> None:
+        """Be gone like a process that was killed: nothing is given up, and watches end when their time is over."""
+        if self.closed:
+            return
+        self.closed = True
+        self.conf.central = _nothing
+        self.events.stop()
+        self.cluster.left(self.entity.client)
 
     # --- who this is ---
 
@@ -106,6 +145,10 @@ class Connection(port.Cluster):
     def conf_set(self, name: str, value: str) -> None:
         self.conf.set(name, value)
 
+    def seconds(self, option: str) -> int:
+        """An option that is a number of seconds."""
+        return int(self.conf.get(option) or 0)
+
     def _central(self, name: str) -> str | None:
         with self._store.read as db:
             return mon.config(db, self.conf.name, name)
@@ -114,11 +157,40 @@ class Connection(port.Cluster):
 
     def ask(self, what: str, question: Callable[[sqlite3.Connection], Any]) -> port.Call:
         """A call that reads the monitor's tables."""
-        return _Call(what, lambda: _outcome(self._store.read, question))
+        return _Call(what, lambda: self._outcome(self._store.read, question))
 
     def tell(self, what: str, change: Callable[[sqlite3.Connection], Any]) -> port.Call:
-        """A call that changes them."""
-        return _Call(what, lambda: _outcome(self._store.write, change))
+        """A call that changes them, or the watches."""
+
+        def do() -> Outcome:
+            outcome = self._outcome(self._store.write, change)
+            self.cluster.ring_all()
+            return outcome
+
+        return _Call(what, do)
+
+    def _outcome(self, transaction: Transaction, do: Callable[[sqlite3.Connection], Any]) -> Outcome:
+        if self.closed:
+            return Outcome(-errno.ESHUTDOWN)
+        try:
+            with transaction as db:
+                return Outcome(0, do(db))
+        except Denied as denied:
+            return Outcome(-denied.errno)
+        except Refusal as refusal:
+            return Outcome(refusal.rv)
+        except sqlite3.Error as error:
+            return Outcome(-errno_of(error))
+
+    def forget_watch(self, cookie: int) -> Outcome:
+        """Unwatch. -ESHUTDOWN for a client on the blocklist."""
+
+        def change(db: sqlite3.Connection) -> None:
+            refuse_blocked(db, self.entity)
+            watches.remove(db, self.entity.client, cookie)
+
+        outcome: Outcome = self.tell("unwatch", change).block()
+        return outcome
 
     def pools(self) -> port.Call:
         return self.ask("pools", mon.pools)
@@ -153,16 +225,8 @@ class Connection(port.Cluster):
         return _Call("map", lambda: Outcome(0))
 
 
-def _outcome(transaction: Transaction, do: Callable[[sqlite3.Connection], Any]) -> Outcome:
-    try:
-        with transaction as db:
-            return Outcome(0, do(db))
-    except Denied as denied:
-        return Outcome(-denied.errno)
-    except Refusal as refusal:
-        return Outcome(refusal.rv)
-    except sqlite3.Error as error:
-        return Outcome(-errno_of(error))
+def _nothing(name: str) -> None:
+    """No configuration of a cluster: there is none any more."""
 
 
 class Io(port.Io):
@@ -172,13 +236,11 @@ class Io(port.Io):
         self.cluster: Connection = cluster
         self.pool_id = pool_id
         self.namespace = namespace
-        self._osd = cluster.cluster.osd
-        self._store = cluster.cluster.store
-        self._entity = cluster.entity
+        self.osd = cluster.cluster.osd
+        self.entity = cluster.entity
 
     def read(self, oid: str, steps: Sequence[port.ReadStep], *, snap: int = HEAD) -> port.Operation:
-        osd, who, pool, namespace = self._osd, self._entity, self.pool_id, self.namespace
-        return _Operation(oid, lambda: osd.read(who, pool, namespace, oid, steps, snap))
+        return _Read(self, oid, steps, snap)
 
     def write(
         self,
@@ -189,17 +251,16 @@ class Io(port.Io):
         mtime: int | None = None,
     ) -> port.Operation:
         """`mtime`, beyond the port: the modification time to set, in nanoseconds since 1970."""
-        osd, who, pool, namespace, snaps = self._osd, self._entity, self.pool_id, self.namespace, snapc or NO_SNAPS
-        return _Operation(oid, lambda: osd.write(who, pool, namespace, oid, steps, snaps, mtime))
+        return _Write(self, oid, steps, snapc or NO_SNAPS, mtime)
 
     def execute(self, oid: str, step: Exec) -> port.Operation:
-        return self.read(oid, (step,))
+        return _Read(self, oid, (step,), HEAD)
 
     def xattrs(self, oid: str, snap: int = HEAD) -> port.Call:
         """Beyond the port. Value: all xattrs of an object, as a dict; those without a name are left out, as in Ceph."""
 
         def look(db: sqlite3.Connection) -> dict[str, bytes]:
-            admit(db, self._entity, self.pool_id)
+            admit(db, self.entity, self.pool_id)
             row = objects.find(db, self.pool_id, self.namespace, oid)
             state = objects.head(row) if snap == HEAD else snapshots.state_at(db, self.pool_id, row, snap)
             if state is None:
@@ -208,29 +269,61 @@ class Io(port.Io):
 
         return self.cluster.ask(oid, look)
 
-    def watch(self, oid: str, on_notify: port.OnNotify, on_error: port.OnWatchError, timeout: int = 0) -> port.Call:
-        return _Call(oid, lambda: Outcome(-errno.EOPNOTSUPP))
+    def watch(
+        self,
+        oid: str,
+        on_notify: Callable[[int, int, bytes], bytes | None],
+        on_error: port.OnWatchError,
+        timeout: int = 0,
+    ) -> port.Call:
+        """Beyond the port, `on_notify` may return None: no answer, so that the notifier waits for its time."""
+
+        def insert(cookie: int, seconds: int) -> Outcome:
+            def change(db: sqlite3.Connection) -> None:
+                watches.add(db, self._find(db, oid).id, self.entity, cookie, seconds)
+
+            outcome: Outcome = self.cluster.tell(oid, change).block()
+            return outcome
+
+        def do() -> Outcome:
+            seconds = timeout if timeout > 0 else self.cluster.seconds("osd_client_watch_timeout")
+            return self.cluster.events.watch(on_notify, on_error, seconds, insert)
+
+        return _Call(oid, do)
 
     def notify(self, oid: str, payload: bytes, timeout_ms: int) -> port.Call:
-        return _Call(oid, lambda: Outcome(-errno.EOPNOTSUPP))
+        """Zero milliseconds: what `client_notify_timeout` says."""
+
+        def begin() -> Outcome:
+            seconds = timeout_ms / 1000 or self.cluster.seconds("client_notify_timeout")
+            change = lambda db: watches.start(db, self._find(db, oid).id, self.entity.client, payload, seconds)  # noqa: E731
+            outcome: Outcome = self.cluster.tell(oid, change).block()
+            return outcome
+
+        return Notify(self.cluster.events, oid, begin)
+
+    def _find(self, db: sqlite3.Connection, oid: str) -> objects.Row:
+        """Of an object that exists; -ENOENT."""
+        check_name(self.namespace, oid)
+        admit(db, self.entity, self.pool_id)
+        row = objects.find(db, self.pool_id, self.namespace, oid)
+        if row is None or not row.alive:
+            raise Refusal(-errno.ENOENT)
+        return row
+
+    # A client on the blocklist is refused by OSDs. Snapshot ids are the monitors', and listing is let pass.
 
     def snap_create(self) -> port.Call:
-        return self._tell("snapshot", lambda db: mon.create_snap(db, self.pool_id))
+        return self.cluster.tell("snapshot", lambda db: mon.create_snap(db, self.pool_id))
 
     def snap_remove(self, snap: int) -> port.Call:
-        return self._tell(f"snapshot {snap}", lambda db: mon.remove_snap(db, self.pool_id, snap))
-
-    def _tell(self, what: str, change: Callable[[sqlite3.Connection], Any]) -> port.Call:
-        def admitted(db: sqlite3.Connection) -> Any:
-            admit(db, self._entity, self.pool_id)
-            return change(db)
-
-        return self.cluster.tell(what, admitted)
+        return self.cluster.tell(f"snapshot {snap}", lambda db: mon.remove_snap(db, self.pool_id, snap))
 
     def rollback(self, oid: str, snap: int, snapc: SnapContext) -> port.Call:
         def do() -> Outcome:
-            reply = self._osd.roll_back(self._entity, self.pool_id, self.namespace, oid, snap, snapc)
-            return Outcome(reply.rv)
+            if self.cluster.closed:
+                return Outcome(-errno.ESHUTDOWN)
+            return Outcome(self.osd.roll_back(self.entity, self.pool_id, self.namespace, oid, snap, snapc).rv)
 
         return _Call(oid, do)
 
@@ -242,7 +335,8 @@ class Io(port.Io):
         """(namespace, name) of all objects of a namespace, or, for None, of all of the pool's; RadosError."""
         last = ("", "") if namespace is None else (namespace, "")
         while True:
-            outcome = _outcome(self._store.read, lambda db, last=last: self._names(db, last, namespace))  # type: ignore[misc]
+            question = partial(self._names, last=last, namespace=namespace)
+            outcome = self.cluster.ask("list", question).block()
             if outcome.rv < 0:
                 raise RadosError(-outcome.rv, "list")
             yield from outcome.value
@@ -251,7 +345,7 @@ class Io(port.Io):
             last = outcome.value[-1]
 
     def _names(self, db: sqlite3.Connection, last: tuple[str, str], namespace: str | None) -> list[tuple[str, str]]:
-        admit(db, self._entity, self.pool_id)
+        mon.pool_name(db, self.pool_id)
         within = "(ns, oid) > (?, ?)" if namespace is None else "ns = ? AND oid > ?"
         return db.execute(
             f"SELECT ns, oid FROM object WHERE pool = ? AND {within} AND alive ORDER BY ns, oid LIMIT ?",

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING
 
+from rbd_native.embedded import bell, mon
 from rbd_native.embedded.osd import Osd
 from rbd_native.embedded.store import Store
 
@@ -27,23 +28,42 @@ class Cluster:
         self, path: str | os.PathLike[str] | None = None, *, pools: Sequence[str] = ("rbd",), sync: bool = False
     ) -> None:
         self.store = Store(path, pools, sync)
-        self.osd = Osd(self.store)
-        self._connections: set[Connection] = set()
+        self.osd = Osd(self.store, self.ring_all)
+        self.shared_id = self._fsid() if path is not None else None
+        self._connections: dict[int, Connection] = {}
+
+    def _fsid(self) -> str:
+        with self.store.read as db:
+            return mon.fact(db, "fsid")
 
     def connect(self, conf: Conf | None = None) -> Connection:
         """A new client of this cluster, as the port's Cluster."""
         from rbd_native.embedded.client import Connection
 
         connection = Connection(self, conf)
-        self._connections.add(connection)
+        self._connections[connection.instance_id()] = connection
         return connection
 
-    def left(self, connection: Connection) -> None:
-        self._connections.discard(connection)
+    def left(self, client: int) -> None:
+        self._connections.pop(client, None)
+
+    def wake(self, clients: Iterable[int]) -> None:
+        """Let these clients, here or in other processes, look at the store."""
+        for client in clients:
+            connection = self._connections.get(client)
+            if connection is not None:
+                connection.events.ring()
+            elif self.shared_id is not None:
+                bell.ring_elsewhere(self.shared_id, client)
+
+    def ring_all(self) -> None:
+        """Let all clients of this process look at the store."""
+        for connection in list(self._connections.values()):
+            connection.events.ring()
 
     def close(self) -> None:
         """Disconnect its clients and close the store. What was in memory is gone."""
-        for connection in list(self._connections):
+        for connection in list(self._connections.values()):
             connection.shutdown()
         self.store.close()
 

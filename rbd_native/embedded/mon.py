@@ -23,6 +23,8 @@ CAPACITY: Final = 1 << 40
 
 DEFAULT_BLOCKLIST_SECONDS: Final = 3600.0
 
+_FORGOTTEN: Final = 86400.0  # seconds until a client that never watched anything, and never left, is struck off
+
 _NONCE_STEP: Final = 2654435761  # odd, so that the nonces of the first 2**32 clients differ
 
 
@@ -41,6 +43,7 @@ class Denied(Exception):
 def register(db: sqlite3.Connection) -> tuple[int, str]:
     """A new client: its global id, greater than any before, and its address."""
     gid = count(db, "gid")
+    db.execute("DELETE FROM client WHERE seen < ? AND gid NOT IN (SELECT gid FROM watch)", (time.time() - _FORGOTTEN,))
     address = f"127.0.0.1:0/{gid * _NONCE_STEP % 2**32}"
     db.execute("INSERT INTO client VALUES (?, ?, ?)", (gid, address, time.time()))
     return gid, address

@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import sqlite3
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from rbd_native.cls_client import Access
@@ -28,8 +28,9 @@ MAX_NAMESPACE: Final = 256  # osd_max_object_namespace_len
 class Osd:
     """Operations of any client on any object of one store."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, on_lost_watches: Callable[[], None]) -> None:
         self.store = store
+        self._on_lost_watches = on_lost_watches
 
     # --- reading ---
 
@@ -86,8 +87,8 @@ class Osd:
             return Reply(refusal.rv)
         except sqlite3.Error as error:
             return failure(errno_of(error))
-        if change.deleted:
-            watches.woken(self.store)
+        if change.lost_watches:
+            self._on_lost_watches()
         return Reply(0, outs if keep else (None,) * len(outs), version)
 
     def roll_back(self, client: Entity, pool: int, namespace: str, oid: str, snap: int, snapc: SnapContext) -> Reply:
@@ -115,6 +116,8 @@ class Osd:
             return Reply(refusal.rv)
         except sqlite3.Error as error:
             return failure(errno_of(error))
+        if change.lost_watches:
+            self._on_lost_watches()
         return Reply(0, (), version)
 
 
@@ -134,7 +137,7 @@ def check_name(namespace: str, oid: str) -> None:
 
 
 def admit(db: sqlite3.Connection, client: Entity, pool: int) -> None:
-    """-ESHUTDOWN for a client on the blocklist, -ENOENT for a pool that is gone."""
+    """-ESHUTDOWN for a client on the blocklist, -ENOENT where the pool is missing."""
     there, until = db.execute(
         "SELECT EXISTS (SELECT 1 FROM pool WHERE id = ?), (SELECT max(until) FROM blocklist WHERE address IN (?, ?))",
         (pool, client.address, any_of(client.address)),
@@ -143,6 +146,14 @@ def admit(db: sqlite3.Connection, client: Entity, pool: int) -> None:
         raise Refusal(-errno.ESHUTDOWN)
     if not there:
         raise Refusal(-errno.ENOENT)
+
+
+def refuse_blocked(db: sqlite3.Connection, client: Entity) -> None:
+    """-ESHUTDOWN for a client on the blocklist."""
+    addresses = (client.address, any_of(client.address))
+    (until,) = db.execute("SELECT max(until) FROM blocklist WHERE address IN (?, ?)", addresses).fetchone()
+    if until is not None and until > time.time():
+        raise Refusal(-errno.ESHUTDOWN)
 
 
 def any_of(address: str) -> str:
@@ -196,7 +207,7 @@ def commit(change: Change, namespace: str) -> int:
         (change.exists, change.size, change.stamp(), version, row.seq, row.top, row.id),
     )
     if change.deleted:
-        watches.drop_object(db, row.id)
+        change.lost_watches = watches.drop_object(db, row.id)
     if not change.exists and not row.top:
         snapshots.forget(db, row.id)
     return version

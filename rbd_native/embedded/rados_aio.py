@@ -191,10 +191,16 @@ class AioIoctx(IoctxBase):
         def finish(outcome: Outcome) -> None:
             self._post(completion, *_notified(outcome))
 
-        outcome = self._io.notify(text(obj, "obj"), text(msg, "msg").encode(), timeout_ms).start(finish)
+        outcome = self._notify_call(text(obj, "obj"), text(msg, "msg").encode(), timeout_ms).start(finish)
         if outcome is not PENDING:
             finish(outcome)
         return completion
+
+    def _notify_call(self, oid: str, payload: bytes, timeout_ms: int) -> port.Call:
+        seconds = timeout_ms // 1000 or self._io.cluster.seconds("osd_default_notify_timeout")
+        if timeout_ms == 0:
+            seconds = self._io.cluster.seconds("client_notify_timeout")
+        return self._io.notify(oid, payload, seconds * 1000)
 
     def aio_flush(self) -> None:
         """Every operation is over when its call returns: there is nothing to wait for."""

@@ -300,8 +300,9 @@ class Ioctx(AioIoctx):
         return Watch(self, text(obj, "obj"), callback, error_callback, timeout)
 
     def notify(self, obj: str, msg: str = "", timeout_ms: int = 5000) -> bool:
+        """The time counts in whole seconds; none is the OSD's default."""
         payload = text(msg, "msg").encode()
-        found = self._mon(self._io.notify(text(obj, "obj"), payload, timeout_ms), f"Failed to notify {obj!r}")
+        found = self._mon(self._notify_call(text(obj, "obj"), payload, timeout_ms), f"Failed to notify {obj!r}")
         if found.timeouts:
             raise make_ex(errno.ETIMEDOUT, f"Failed to notify {obj!r}")
         return True

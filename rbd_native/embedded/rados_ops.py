@@ -7,12 +7,10 @@ means.
 from __future__ import annotations
 
 import errno
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from queue import SimpleQueue
-from types import SimpleNamespace
 from typing import Any, Final
 
 from rbd_native.embedded.rados_errors import make_ex
@@ -220,18 +218,17 @@ class Dispatcher:
 
 
 def run_callback(callback: Callable[[], Any]) -> None:
-    """Run a program's callback; what it raises goes where Python reports exceptions that nobody can catch."""
+    """Run a program's callback, whatever it raises."""
     try:
         callback()
     except BaseException as error:
-        seen = SimpleNamespace(
-            exc_type=type(error),
-            exc_value=error,
-            exc_traceback=error.__traceback__,
-            err_msg="Exception ignored in a callback",
-            object=callback,
-        )
-        sys.unraisablehook(seen)
+        report(error)
+
+
+def report(error: BaseException) -> None:
+    """Hand an exception to Python's hook for those that end in a thread of their own."""
+    seen = (type(error), error, error.__traceback__, threading.current_thread())
+    threading.excepthook(threading.ExceptHookArgs(seen))
 
 
 class Completion:

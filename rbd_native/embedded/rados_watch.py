@@ -9,6 +9,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
 from rbd_native.embedded.rados_errors import make_ex
+from rbd_native.embedded.rados_ops import report, run_callback
 from rbd_native.rados import port
 
 if TYPE_CHECKING:
@@ -73,13 +74,16 @@ def _register(
         known = watch()
         return known.get_id() if known is not None else 0
 
-    def on_notify(client: int, notify: int, payload: bytes) -> bytes:
-        reply = callback(notify, client, cookie(), payload)
-        return _reply(reply)
+    def on_notify(client: int, notify: int, payload: bytes) -> bytes | None:
+        try:
+            return _reply(callback(notify, client, cookie(), payload))
+        except Exception as error:
+            report(error)
+            return None  # no answer: as with python-rados, whoever notified waits for its time
 
     def on_error(code: int) -> None:
         if error_callback is not None:
-            error_callback(cookie(), -code)
+            run_callback(lambda: error_callback(cookie(), -code))
 
     outcome: port.Outcome = ioctx.rbd_native_port.watch(oid, on_notify, on_error, timeout).block()
     return outcome
