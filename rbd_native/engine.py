@@ -24,6 +24,7 @@ from typing import Any, Final, Generic, TypeVar
 
 __all__ = [
     "PENDING",
+    "Failure",
     "First",
     "Mutex",
     "Semaphore",
@@ -61,6 +62,7 @@ class Suspension:
         """Begin. Return the result, or return PENDING and call `resume(result)` once, later, in any thread.
 
         A result that is at hand is returned, never passed to `resume` from inside `start`: so drivers loop, not recurse.
+        A result that is a :class:`Failure` is raised where it is awaited; so is what `start` itself raises.
         """
         raise NotImplementedError
 
@@ -84,7 +86,7 @@ class Suspension:
         return (yield self)
 
 
-class _Failure:
+class Failure:
     """An outcome that is an exception: whoever drives the awaiting coroutine raises it there."""
 
     __slots__ = ("error",)
@@ -104,7 +106,7 @@ def run(coroutine: Coroutine[Any, Any, T]) -> T:
             except BaseException as error:  # KeyboardInterrupt too: the coroutine's own `finally` blocks must run
                 waiting = throw(error)
             else:
-                waiting = throw(value.error) if type(value) is _Failure else send(value)
+                waiting = throw(value.error) if type(value) is Failure else send(value)
     except StopIteration as stop:
         result: T = stop.value
         return result
@@ -141,15 +143,15 @@ class Task(Suspension, Generic[T]):
         send, throw, step = self._coroutine.send, self._coroutine.throw, self._step
         try:
             while value is not PENDING:
-                waiting = throw(value.error) if type(value) is _Failure else send(value)
+                waiting = throw(value.error) if type(value) is Failure else send(value)
                 try:
                     value = waiting.start(step)
                 except BaseException as error:  # what cannot begin fails where it is awaited, like what fails later
-                    value = _Failure(error)
+                    value = Failure(error)
         except StopIteration as stop:
             self._finish(stop.value)
         except BaseException as error:
-            self._finish(_Failure(error))
+            self._finish(Failure(error))
 
     def _finish(self, outcome: Any) -> None:
         with self._guard:
@@ -173,7 +175,7 @@ def spawn(coroutine: Coroutine[Any, Any, Any], what: str) -> None:
     """Run it by itself; nobody waits for it, so what it raises is logged, as `what`."""
 
     def report(outcome: Any) -> None:
-        if type(outcome) is _Failure:
+        if type(outcome) is Failure:
             log.error("%s failed", what, exc_info=outcome.error)
 
     task = Task(coroutine).launch()
@@ -183,7 +185,7 @@ def spawn(coroutine: Coroutine[Any, Any, Any], what: str) -> None:
 
 
 def _unwrap(outcome: Any) -> Any:
-    if type(outcome) is _Failure:
+    if type(outcome) is Failure:
         raise outcome.error
     return outcome
 
@@ -196,7 +198,7 @@ def as_future(coroutine: Coroutine[Any, Any, T]) -> asyncio.Future[T]:
     def settle(outcome: Any) -> None:
         if future.cancelled():
             return
-        if type(outcome) is _Failure:
+        if type(outcome) is Failure:
             future.set_exception(outcome.error)
         else:
             future.set_result(outcome)
@@ -269,7 +271,7 @@ class _FanOut(Suspension):
     def _account(self, outcome: Any) -> None:
         with self._guard:
             self._busy -= 1
-            if type(outcome) is _Failure and self._error is None:
+            if type(outcome) is Failure and self._error is None:
                 self._error = outcome.error
 
     def _done(self, outcome: Any) -> None:
