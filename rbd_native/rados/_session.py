@@ -14,6 +14,7 @@ from __future__ import annotations
 import atexit
 import errno
 import itertools
+import os
 import threading
 import time
 import weakref
@@ -43,15 +44,22 @@ class Session:
         self.library = library()
         self.completions = completions()
         self.tools = Toolbox(self.library, extras())
-        self.exiting = False
+        self.leaving = False
+        self.pid = os.getpid()
         self.closers: dict[int, Callable[[], None]] = {}
         """What must still be done before the interpreter ends, by token."""
         _sessions.add(self)
 
     @property
+    def connected(self) -> bool:
+        """Whether librados may be called at all: not after the user has shut his connection down."""
+        connected: bool = self.rados.state == "connected"
+        return connected
+
+    @property
     def alive(self) -> bool:
-        """Whether librados may be called: not after the user has shut his connection down."""
-        return self.rados.state == "connected" and not self.exiting
+        """Whether anything new may begin: not when the interpreter is about to exit either."""
+        return self.rados.state == "connected" and not self.leaving
 
     @cached_property
     def workers(self) -> ThreadPoolExecutor:
@@ -123,7 +131,7 @@ class Context:
         self._idle.append(pointer)
 
     def __del__(self) -> None:
-        if not hasattr(self, "pointer") or not self.session.alive:
+        if not hasattr(self, "pointer") or not self.session.connected:
             return
         for pointer in (self.pointer, *self._idle):
             self.session.library.ioctx_destroy(pointer)
@@ -201,6 +209,8 @@ class Flight(Suspension):
 
     context: Context
     _resume: Resume
+    winds_up = False
+    """Whether it may still begin when the interpreter is about to exit."""
 
     def submit(self, pointer: int, completion: c_void_p) -> int:
         """Hand it to librados on the ioctx `pointer`; its errno if it refuses at once."""
@@ -213,7 +223,7 @@ class Flight(Suspension):
     def start(self, resume: Resume) -> Any:
         context = self.context
         session = context.session
-        if not session.alive:
+        if not (session.alive or (self.winds_up and session.connected)):
             return self.result(-errno.ESHUTDOWN, 0)
         self._resume = resume
         number, completion = session.completions.open(self)
@@ -259,16 +269,17 @@ class Blocking(Call):
 
 def _leave() -> None:
     """Leave no callback to come. Runs before the interpreter is taken down."""
-    for session in list(_sessions):
-        if not session.alive:
-            continue
+    # A forked child has the table of its parent, but none of librados' threads: nothing there will ever land.
+    sessions = [session for session in _sessions if session.connected and session.pid == os.getpid()]
+    for session in sessions:
+        session.leaving = True
         for close in list(session.closers.values()):
             close()
+    for session in sessions:
         _settle(session, _PATIENCE)
         for pending, completion in session.completions.of(session):
             session.library.aio_cancel(pending.context.pointer, completion)
         _settle(session, _PATIENCE)
-        session.exiting = True
     time.sleep(0.001)  # the last callback's way out of Python
 
 

@@ -74,7 +74,7 @@ class LibradosWatch(Watch):
     def notified(self, notifier: int, notify_id: int, cookie: int, payload: bytes) -> None:
         reply = self._guarded(lambda: bytes(self._on_notify(notifier, notify_id, payload))) or b""
         session = self.context.session
-        if session.alive:
+        if session.connected:
             session.library.notify_ack(self.context.pointer, self.name, notify_id, cookie, reply, len(reply))
 
     def lost(self, code: int) -> None:
@@ -141,6 +141,7 @@ class Register(AioCall):
 
 class _Unregister(AioCall):
     __slots__ = ("_cookie",)
+    winds_up = True
 
     def __init__(self, watch: LibradosWatch) -> None:
         super().__init__(watch.context, "unwatch")
@@ -158,6 +159,7 @@ class _Flush(AioCall):
     """Over when no callback of this connection is running that began before."""
 
     __slots__ = ()
+    winds_up = True
 
     def submit(self, pointer: int, completion: c_void_p) -> int:
         session = self.context.session
