@@ -11,8 +11,8 @@ object_map_load answers, and object_map_save takes either.  The bits after entry
 are left as they were when a map shrinks, and are covered by the checksum all the same.
 
 What a running OSD (16.2.15) takes is taken here: the version of a later writer that a reader of version 1 may read,
-more checksums than blocks, more bytes after them.  But a header of another length than 14, which it loads and will
-not update, is refused, and so is an absurd number of entries, at which it aborts.
+any k, a longer footer, more bytes after it; and to update a map, any L.  But a header of another length than 14, which
+it loads and will not update, is refused, and so is an absurd number of entries, at which it aborts.
 
 The data is held packed and worked on packed, a chunk at a time: a map at the limit of 256,000,000 objects takes
 64 MB, and its operations little more.
@@ -277,7 +277,7 @@ class BitVector:
         """(first object, states) for consecutive parts of a range, about a million objects each."""
         end = self._n if end is None else end
         self._check(start, end)
-        for low, high in _chunks(start // 4, data_size(end)):
+        for low, high in _chunks(start // 4, data_size(end)) if start < end else ():
             first = max(start, 4 * low)
             yield first, self.unpack(first, min(end, 4 * high))
 
@@ -353,35 +353,37 @@ class BitVector:
         return b"".join((self._header(), self._bytes, footer))
 
     def patch(self, start: int, end: int) -> list[tuple[int, bytes]]:
-        """(offset, bytes) to write to a file of as many entries after those of a range were changed."""
+        """(offset, bytes) to write to the file this came from, after entries of a range were changed.
+
+        They are the blocks and their checksums: no other part of the file is repaired, as an OSD repairs none.
+        """
         blocks = blocks_of(start, end)
+        if not blocks:
+            return []
         low, high = blocks.start * BLOCK_SIZE, min(blocks.stop * BLOCK_SIZE, len(self._data))
-        footer = (HEADER_SIZE + len(self._data), self._footer())
-        return [(HEADER_SIZE + low, bytes(self._bytes[low:high])), footer] if blocks else []
+        crcs = self.block_crcs()[blocks.start : blocks.stop].astype("<u4")
+        crcs_at = HEADER_SIZE + len(self._data) + _FOOTER.size + 4 * blocks.start
+        return [(HEADER_SIZE + low, bytes(self._bytes[low:high])), (crcs_at, crcs.tobytes())]
 
     @classmethod
-    def decode(
-        cls, raw: Buffer, *, need_crcs: bool = False, check_header: bool = True, check_data: bool = True
-    ) -> Self:
-        """The map in a file, verified: ObjectMapCorrupt.
+    def decode(cls, raw: Buffer, *, for_update: bool = False) -> Self:
+        """The map in a file, verified as far as it has checksums: ObjectMapCorrupt.
 
-        A real OSD updates a map after verifying just the blocks in question: `need_crcs=True, check_header=False,
-        check_data=False`, then `verify`.  A file without checksums has nothing to check.
+        With `for_update` it is read as an OSD does that updates it in place: there must be checksums, and none is
+        looked at yet.  Call `verify` for the range to be updated, then `patch`.
         """
         view = memoryview(raw).cast("B")
         n = _decode_header(view)
         end = HEADER_SIZE + data_size(n)
-        footer = _decode_footer(view[end:], -(-data_size(n) // BLOCK_SIZE))
-        if footer is None and need_crcs:
-            raise ObjectMapCorrupt(Part.LAYOUT, "there are no checksums")
-        if footer and check_header and footer.header_crc != crc32c(view[_HEADER_BODY]):
+        footer = _decode_footer(view[end:], -(-data_size(n) // BLOCK_SIZE), for_update)
+        if footer and not for_update and footer.header_crc != crc32c(view[_HEADER_BODY]):
             raise ObjectMapCorrupt(Part.HEADER_CRC, "the header is damaged")
         vector = cls.__new__(cls)
         vector._adopt(n, np.frombuffer(bytearray(view[HEADER_SIZE:end]), np.uint8))
         if footer:
             vector._crcs[:] = footer.block_crcs
             vector._stale[:] = False
-            if check_data:
+            if not for_update:
                 vector.verify(0, n)
         return vector
 
@@ -398,17 +400,17 @@ def _decode_header(view: memoryview) -> int:
     return int(n)
 
 
-def _decode_footer(view: memoryview, blocks: int) -> _Footer | None:
+def _decode_footer(view: memoryview, blocks: int, for_update: bool) -> _Footer | None:
     """The checksums of the blocks; None for a map without."""
     if len(view) < 4:
         raise ObjectMapCorrupt(Part.LAYOUT, "there is no footer")
-    if not any(view[:4]):
+    needed = _FOOTER.size + 4 * blocks
+    length = int.from_bytes(view[:4], "little")
+    if length == 0 and not for_update:
         return None
-    if len(view) < _FOOTER.size:
-        raise ObjectMapCorrupt(Part.LAYOUT, "the footer is short")
-    length, header_crc, count = _FOOTER.unpack_from(view)
-    if not blocks <= count <= (length - 8) // 4 or 4 + length > len(view):
+    if len(view) < needed or (not for_update and not needed <= 4 + length <= len(view)):
         raise ObjectMapCorrupt(Part.LAYOUT, f"the footer of {length} bytes does not hold {blocks} checksums")
+    _, header_crc, _ = _FOOTER.unpack_from(view)
     return _Footer(header_crc, np.frombuffer(view, "<u4", blocks, _FOOTER.size).astype(np.uint32))
 
 

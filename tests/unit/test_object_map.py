@@ -171,17 +171,17 @@ class TestCorruptFiles:
             pytest.param(FIVE[:-1], id="short footer"),
             pytest.param(FIVE[:24], id="no checksums after the length"),
             pytest.param(corrupt(footer=u32(4, HEADER_CRC)), id="only the header's"),
-            pytest.param(corrupt(footer=u32(8, HEADER_CRC, 0)), id="k too small"),
-            pytest.param(corrupt(footer=u32(12, HEADER_CRC, 2, DATA_CRC)), id="k too large for L"),
-            pytest.param(corrupt(footer=u32(8, HEADER_CRC, 1, DATA_CRC)), id="L too small for k"),
+            pytest.param(corrupt(footer=u32(8, HEADER_CRC, 0)), id="no checksum of the block"),
+            pytest.param(corrupt(footer=u32(8, HEADER_CRC, 1, DATA_CRC)), id="L too small"),
+            pytest.param(corrupt(footer=u32(11, HEADER_CRC, 1, DATA_CRC)), id="L a byte too small"),
+            pytest.param(corrupt(footer=u32(13, HEADER_CRC, 1, DATA_CRC)), id="L a byte too large"),
             pytest.param(corrupt(footer=u32(2**32 - 1, HEADER_CRC, 1, DATA_CRC)), id="L beyond the end"),
-            pytest.param(corrupt(footer=u32(12, HEADER_CRC, 2**32 - 1, DATA_CRC)), id="absurd k"),
             pytest.param(corrupt(data=b"\x55\x40\0\0"), id="longer data"),
         ],
     )
     def test_bad_layout(self, raw):
         with pytest.raises(ObjectMapCorrupt) as caught:
-            BitVector.decode(raw, check_header=False, check_data=False)
+            BitVector.decode(raw)
         assert caught.value.part is Part.LAYOUT
         assert isinstance(caught.value, ValueError)
 
@@ -196,13 +196,26 @@ class TestCorruptFiles:
     @pytest.mark.parametrize(
         "raw",
         [
-            pytest.param(corrupt(header=FIVE[:4] + b"\2" + FIVE[5:18]), id="later writer"),
+            pytest.param(corrupt(footer=u32(12, HEADER_CRC, 0, DATA_CRC)), id="k too small"),
+            pytest.param(corrupt(footer=u32(12, HEADER_CRC, 2**32 - 1, DATA_CRC)), id="absurd k"),
             pytest.param(corrupt(footer=u32(16, HEADER_CRC, 2, DATA_CRC, 0)), id="more checksums than blocks"),
             pytest.param(corrupt(footer=u32(16, HEADER_CRC, 1, DATA_CRC, 77)), id="longer footer"),
         ],
     )
     def test_what_an_osd_takes_is_taken(self, raw):
-        assert BitVector.decode(raw, check_header=False) == BitVector(5, EXISTS)
+        assert BitVector.decode(raw) == BitVector(5, EXISTS)
+
+    @pytest.mark.parametrize("length", [0, 1, 8, 11, 12, 13, 1000, 2**32 - 1])
+    def test_an_update_goes_by_the_place_of_the_checksums_alone(self, length):
+        """The footers that an OSD updates, and what it makes of them."""
+        raw = corrupt(footer=u32(length, 1, 7, DATA_CRC))
+        vector = BitVector.decode(raw, for_update=True)
+        vector.verify(0, 1)
+        vector[0] = PENDING
+        stored = bytearray(raw)
+        for offset, piece in vector.patch(0, 1):
+            stored[offset : offset + len(piece)] = piece
+        assert stored == corrupt(data=b"\x95\x40", footer=u32(length, 1, 7) + bytes.fromhex("6fef55d8"))
 
     def test_a_header_of_a_later_writer_has_its_own_checksum(self):
         header = b"\2" + FIVE[5:18]
@@ -214,7 +227,9 @@ class TestCorruptFiles:
         with pytest.raises(ObjectMapCorrupt) as caught:
             BitVector.decode(raw)
         assert caught.value.part is Part.HEADER_CRC
-        assert BitVector.decode(raw, check_header=False).encode() == FIVE
+        vector = BitVector.decode(raw, for_update=True)
+        vector.verify(0, 5)
+        assert vector.encode() == FIVE
 
     @pytest.mark.parametrize("at", [18, 19, 32, 35])
     def test_data_checksum(self, at):
@@ -226,17 +241,17 @@ class TestCorruptFiles:
 
     def test_the_header_is_looked_at_first_and_both_can_be_told(self):
         raw = bytes([*FIVE[:18], FIVE[18] ^ 1, *FIVE[19:24], FIVE[24] ^ 1, *FIVE[25:]])
-        parts = []
-        for check_header in (True, False):
-            with pytest.raises(ObjectMapCorrupt) as caught:
-                BitVector.decode(raw, check_header=check_header)
-            parts.append(caught.value.part)
-        assert parts == [Part.HEADER_CRC, Part.DATA_CRC]
+        with pytest.raises(ObjectMapCorrupt) as caught:
+            BitVector.decode(raw)
+        assert caught.value.part is Part.HEADER_CRC
+        with pytest.raises(ObjectMapCorrupt) as caught:
+            BitVector.decode(raw, for_update=True).verify(0, 5)
+        assert caught.value.part is Part.DATA_CRC
 
     def test_an_update_verifies_its_own_blocks_only(self):
         raw = bytearray(BitVector(BLOCK_ENTRIES + 1, EXISTS).encode())
         raw[HEADER_SIZE + BLOCK_SIZE] ^= 1
-        vector = BitVector.decode(raw, need_crcs=True, check_data=False)
+        vector = BitVector.decode(raw, for_update=True)
         vector.verify(0, BLOCK_ENTRIES)
         with pytest.raises(ObjectMapCorrupt) as caught:
             vector.verify(BLOCK_ENTRIES - 1, BLOCK_ENTRIES + 1)
@@ -247,11 +262,11 @@ class TestCorruptFiles:
         with pytest.raises(ObjectMapCorrupt):
             BitVector.decode(vector.encode())
 
-    def test_checksums_can_be_required(self):
+    @pytest.mark.parametrize("size", [0, 3, 4, 8, 12, 15])
+    def test_an_update_needs_the_checksums(self, size):
         with pytest.raises(ObjectMapCorrupt) as caught:
-            BitVector.decode(FIVE[:20] + bytes(4), need_crcs=True)
+            BitVector.decode(FIVE[:20] + (bytes(4) + FIVE[24:])[:size], for_update=True)
         assert caught.value.part is Part.LAYOUT
-        assert BitVector.decode(FIVE, need_crcs=True) == BitVector(5, EXISTS)
 
     @given(st.binary(max_size=60), st.integers(0, 40))
     def test_nothing_else_is_raised(self, garbage, keep):
@@ -510,7 +525,7 @@ class TestChecksums:
 
     def test_a_patch_of_nothing(self):
         assert BitVector(5).patch(2, 2) == []
-        assert BitVector(5, EXISTS).patch(2, 3) == [(18, b"\x55\x40"), (20, FIVE[20:])]
+        assert BitVector(5, EXISTS).patch(2, 3) == [(18, b"\x55\x40"), (32, FIVE[32:])]
 
 
 def test_at_the_limit_memory_is_bounded():
