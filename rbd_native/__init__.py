@@ -12,7 +12,8 @@ The names are those of the binding. `from rbd_native import embedded as rados` g
 holds the same bytes as a real one. Importing this package imports neither rados nor rbd.
 """
 
-from rbd_native.api.group import Completion, Group
+from rbd_native.api.completion import Completion
+from rbd_native.api.group import Group
 from rbd_native.api.image import ConfigImageIterator, Image, MetadataIterator
 from rbd_native.api.rbd import RBD, ImageIterator
 from rbd_native.constants import (

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from rbd_native.encoding import UTime
 from rbd_native.engine import run
 from rbd_native.errors import ExceptionMap, InvalidArgument, errno_to_exception, make_ex
-from rbd_native.rados.port import RadosError
+from rbd_native.rados.port import Buffer, RadosError
 
 T = TypeVar("T")
 
@@ -76,6 +76,16 @@ def c_int(value: Any) -> int:
 def _integer(value: Any) -> int:
     # Compiled code takes a float for a C integer and cuts it off; nothing else that is not an integer.
     return int(value) if isinstance(value, float) else operator.index(value)
+
+
+def buffer(data: Any) -> Buffer:
+    """The bytes of any contiguous buffer, flat. TypeError for what has none, str above all."""
+    if isinstance(data, bytes | bytearray):
+        return data
+    try:
+        return memoryview(data).cast("B")
+    except TypeError as error:
+        raise TypeError("data must be a byte string") from error
 
 
 def moment(stamp: UTime) -> datetime.datetime:

@@ -11,8 +11,3 @@ class Group:
 
     def __init__(self, ioctx: object, name: str) -> None:
         raise unbuilt.not_built("Group")
-
-
-@unbuilt.lacks(unbuilt.COMPLETION)
-class Completion:
-    """The outcome of an aio_* call. None of those is built yet."""

@@ -8,13 +8,17 @@ from types import TracebackType
 from typing import Any, Literal, Self, TypeVar
 
 from rbd_native.api import unbuilt
-from rbd_native.api.boundary import drive, moment, name_bytes, name_text, shown, uint64
+from rbd_native.api.aio import AioMethods
+from rbd_native.api.boundary import buffer, drive, moment, name_bytes, name_text, shown, uint64
+from rbd_native.api.completion import Completion
+from rbd_native.api.locks import LockMethods
 from rbd_native.constants import RBD_WRITE_ZEROES_FLAG_THICK_PROVISION
 from rbd_native.engine import spawn
 from rbd_native.errors import IncompleteWriteError, InvalidArgument, make_ex
 from rbd_native.image import io
 from rbd_native.image.context import ImageContext
-from rbd_native.operations import metadata, resize
+from rbd_native.operations import metadata, rebuild_object_map, resize, sparsify
+from rbd_native.operations.features import update as update_features
 from rbd_native.operations.open import open_image
 from rbd_native.operations.progress import Callback, Progress
 from rbd_native.rados.connect import port_for
@@ -26,7 +30,7 @@ _NO_POOL = 2**64 - 1
 
 
 @unbuilt.lacks(unbuilt.IMAGE)
-class Image:
+class Image(AioMethods, LockMethods):
     """An open image, for reading and writing, closed by :meth:`close` or at the end of a `with` block.
 
     Every method raises InvalidArgument once it is closed. Offsets and lengths are bytes.
@@ -50,21 +54,34 @@ class Image:
             raise InvalidArgument("image name or image id was not specified")
         if name is not None and image_id is not None:
             raise InvalidArgument("only need to specify image name or image id")
-        self.name = name_bytes(name, "name") if name is not None else name_bytes(image_id, "image_id")
-        self._context = self._open(ioctx, name is not None, snapshot, bool(read_only))
-        self.closed = False
-
-    def _open(self, ioctx: Any, by_name: bool, snapshot: str | bytes | int | None, read_only: bool) -> ImageContext:
-        at = snapshot if snapshot is None or isinstance(snapshot, int) else name_text(snapshot, "snapshot")
-        key = self.name.decode("utf-8", "surrogateescape")
-        opening = open_image(
-            port_for(ioctx),
-            name=key if by_name else None,
-            identifier=None if by_name else key,
-            snapshot=at,
-            read_only=read_only,
+        by_name = name is not None
+        given = name_bytes(name, "name") if by_name else name_bytes(image_id, "image_id")
+        self.name: bytes | str = given
+        key = given.decode("utf-8", "surrogateescape")
+        work = self._open(
+            open_image(
+                port_for(ioctx),
+                name=key if by_name else None,
+                identifier=None if by_name else key,
+                snapshot=snapshot if snapshot is None or isinstance(snapshot, int) else name_text(snapshot, "snapshot"),
+                read_only=bool(read_only),
+            ),
+            by_name,
         )
-        return drive(opening, "error opening image %s at snapshot %s", self.name, _as_given(snapshot))
+        if _oncomplete is None:
+            drive(work, "error opening image %s at snapshot %s", given, _as_given(snapshot))
+        else:
+            self._opening = Completion(work, lambda completion, _: _oncomplete(completion, self))
+
+    async def _open(self, opening: Coroutine[Any, Any, ImageContext], by_name: bool) -> None:
+        self._context = await opening
+        self.closed = False
+        if not by_name:  # the id served to find it; from here on it has a name
+            self.name = shown(self._context.name)
+
+    def opening(self) -> Completion:
+        """Of an image that :meth:`RBD.aio_open_image` opens: when it is open."""
+        return self._opening
 
     @property
     def _image(self) -> ImageContext:
@@ -189,8 +206,7 @@ class Image:
         InvalidArgument where it begins beyond the end, IncompleteWriteError where it reached beyond it, ReadOnlyImage.
         """
         image, start = self._image, uint64(offset)
-        if not isinstance(data, bytes | bytearray):
-            data = _buffer(data)
+        data = buffer(data)
         written = drive(io.write(image, start, data), "error writing to %s", self.name)
         if written < len(data):
             raise IncompleteWriteError(f"Wrote only {written} out of {len(data)} bytes")
@@ -225,6 +241,25 @@ class Image:
             raise InvalidArgument("error allow_shrink is False but old_size > new_size")
         work = resize.resize(image, wanted, allow_shrink=bool(allow_shrink), progress=Progress(on_progress))
         drive(work, "error resizing image %s", self.name)
+
+    def sparsify(self, sparse_size: int) -> None:
+        """Make holes of zeros, in runs of `sparse_size` bytes: a power of two from 4096 to the size of an object."""
+        drive(sparsify.sparsify(self._image, uint64(sparse_size)), "error sparsifying %s", self.name)
+
+    def invalidate_cache(self) -> None:
+        """Drop what is cached, after writing out what is dirty. There is no cache: it waits for the writes under way."""
+        drive(io.flush(self._image), "error invalidating cache for image %s", self.name)
+
+    # --- upkeep ---
+
+    def update_features(self, features: int, enabled: bool) -> None:
+        """Turn features on or off. InvalidArgument for those that cannot be changed, or are so already."""
+        work = update_features(self._image, uint64(features), enabled=bool(enabled))
+        drive(work, "error updating features for image %s", self.name)
+
+    def rebuild_object_map(self) -> None:
+        """Make the object map anew from the objects. InvalidArgument where the image has none."""
+        drive(rebuild_object_map.rebuild(self._image), "error rebuilding object map %s", self.name)
 
     # --- metadata and options ---
 
@@ -321,14 +356,6 @@ class ConfigImageIterator:
 
 def _as_given(snapshot: str | bytes | int | None) -> bytes | int | None:
     return snapshot if snapshot is None or isinstance(snapshot, int) else name_bytes(snapshot, "snapshot")
-
-
-def _buffer(data: Any) -> memoryview:
-    """A flat view of the bytes of any buffer. TypeError for what has none, str above all."""
-    try:
-        return memoryview(data).cast("B")
-    except TypeError as error:
-        raise TypeError("data must be a byte string") from error
 
 
 def _c_string(value: bytes) -> str:

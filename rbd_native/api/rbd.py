@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from rbd_native import header as headers
 from rbd_native.api import unbuilt
 from rbd_native.api.boundary import c_int, drive, name_text, shown, uint64
+from rbd_native.api.completion import Completion
+from rbd_native.api.image import Image
 from rbd_native.constants import FEATURE_NAMES, RBD_FEATURES_ALL
 from rbd_native.errors import InvalidArgument
 from rbd_native.operations import by_name, create, remove
@@ -58,6 +60,18 @@ class RBD:
             pool,
         )
         drive(create.create(port_for(ioctx), text, wish), "error creating image")
+
+    def aio_open_image(
+        self,
+        oncomplete: Callable[[Completion, Image], Any],
+        ioctx: Any,
+        name: str | bytes | None = None,
+        snapshot: str | bytes | int | None = None,
+        read_only: bool = False,
+        image_id: str | bytes | None = None,
+    ) -> Completion:
+        """Begin to open an image; oncomplete(completion, image) is called when that has ended, well or not."""
+        return Image(ioctx, name, snapshot, read_only, image_id, oncomplete).opening()
 
     def list(self, ioctx: Any) -> list[str]:
         """The names of the images, those of format 1 first, each kind by its bytes."""

@@ -16,8 +16,6 @@ from rbd_native.errors import FunctionNotSupported
 
 T = TypeVar("T")
 
-COMPLETION = {"get_return_value": "()", "is_complete": "()", "wait_for_complete_and_cb": "()"}
-
 GROUP = {
     "add_image": "(image_ioctx, image_name)",
     "create_snap": "(snap_name, flags=0)",
@@ -34,16 +32,9 @@ GROUP = {
 _LAYOUT = "features=None, order=None, stripe_unit=None, stripe_count=None, data_pool=None"
 
 IMAGE = {
-    "aio_close": "(oncomplete)",
-    "aio_discard": "(offset, length, oncomplete)",
-    "aio_flush": "(oncomplete)",
     "aio_mirror_image_create_snapshot": "(flags, oncomplete)",
     "aio_mirror_image_get_info": "(oncomplete)",
     "aio_mirror_image_get_mode": "(oncomplete)",
-    "aio_read": "(offset, length, oncomplete, fadvise_flags=0)",
-    "aio_write": "(data, offset, oncomplete, fadvise_flags=0)",
-    "aio_write_zeroes": "(offset, length, oncomplete, zero_flags=0)",
-    "break_lock": "(client, cookie)",
     "copy": f"(dest_ioctx, dest_name, {_LAYOUT})",
     "create_snap": "(name, flags=0)",
     "deep_copy": f"(dest_ioctx, dest_name, {_LAYOUT}, clone_format=None, flatten=False)",
@@ -56,20 +47,11 @@ IMAGE = {
     "get_snap_limit": "()",
     "get_snap_timestamp": "(snap_id)",
     "group": "()",
-    "invalidate_cache": "()",
-    "is_exclusive_lock_owner": "()",
     "is_protected_snap": "(name)",
     "list_children": "()",
     "list_children2": "()",
     "list_descendants": "()",
-    "list_lockers": "()",
     "list_snaps": "()",
-    "lock_acquire": "(lock_mode)",
-    "lock_break": "(lock_mode, lock_owner)",
-    "lock_exclusive": "(cookie)",
-    "lock_get_owners": "()",
-    "lock_release": "()",
-    "lock_shared": "(cookie, tag)",
     "migration_source_spec": "()",
     "mirror_image_create_snapshot": "(flags=0)",
     "mirror_image_demote": "()",
@@ -85,7 +67,6 @@ IMAGE = {
     "parent_id": "()",
     "parent_info": "()",
     "protect_snap": "(name)",
-    "rebuild_object_map": "()",
     "remove_snap": "(name)",
     "remove_snap2": "(name, flags)",
     "remove_snap_by_id": "(snap_id)",
@@ -102,15 +83,10 @@ IMAGE = {
     "snap_get_name": "(snap_id)",
     "snap_get_namespace_type": "(snap_id)",
     "snap_get_trash_namespace": "(snap_id)",
-    "sparsify": "(sparse_size)",
-    "unlock": "(cookie)",
     "unprotect_snap": "(name)",
-    "update_features": "(features, enabled)",
-    "watchers_list": "()",
 }
 
 RBD = {
-    "aio_open_image": "(oncomplete, ioctx, name=None, snapshot=None, read_only=False, image_id=None)",
     "clone": f"(p_ioctx, p_name, p_snapshot, c_ioctx, c_name, {_LAYOUT}, clone_format=None)",
     "config_get": "(ioctx, key)",
     "config_list": "(ioctx)",

@@ -10,7 +10,7 @@ The watch is registered before the header is read for the first time: no update 
 from __future__ import annotations
 
 import errno
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 
 from rbd_native import header as headers
 from rbd_native import names
@@ -19,13 +19,15 @@ from rbd_native.engine import Mutex
 from rbd_native.header import Fixed, Header, Snapshot
 from rbd_native.image import unsupported
 from rbd_native.image.exclusive_lock import NOTIFY_TIMEOUT_MS, ExclusiveLock
-from rbd_native.image.gate import WriteGate
+from rbd_native.image.gate import UnderWay, WriteGate
+from rbd_native.image.head_map import HeadMap
 from rbd_native.image.requests import Perform, Requests
+from rbd_native.image.timestamps import Timestamps
 from rbd_native.image.watch import ImageWatch
 from rbd_native.options import Settings
 from rbd_native.rados.port import HEAD, Io, RadosError, SnapContext
 from rbd_native.striping import Layout
-from rbd_native.types import UserSnapshotNamespace
+from rbd_native.types import EntityAddress, UserSnapshotNamespace
 from rbd_native.watch_notify import HeaderUpdate, Message, encode_message
 
 
@@ -43,7 +45,9 @@ class ImageContext:
         self.stale = False
         self.snap: Snapshot | None = None
         self.header_oid = names.header(identifier)
+        self.begun = UnderWay()
         self.gate = WriteGate()
+        self.timestamps = Timestamps(self)
         self._refreshing = Mutex()
         self.watch = ImageWatch(self)
         self.lock: ExclusiveLock | None = None
@@ -81,6 +85,15 @@ class ImageContext:
         """Nothing can be written through this handle."""
         return self.read_only or self.snap is not None
 
+    @property
+    def has_lock(self) -> bool:
+        return bool(self.header.features & RBD_FEATURE_EXCLUSIVE_LOCK)
+
+    @property
+    def head_map(self) -> HeadMap | None:
+        """The head's object map, while this handle keeps it."""
+        return self.lock.map if self.lock is not None else None
+
     def object_name(self, objectno: int) -> str:
         return f"{self.fixed.prefix}.{objectno:016x}"
 
@@ -91,10 +104,11 @@ class ImageContext:
 
     def _current(self, header: Header, pool_config: Mapping[str, bytes]) -> None:
         self.header = header
-        wanted = bool(header.features & RBD_FEATURE_EXCLUSIVE_LOCK) and not self.frozen
+        wanted = self.has_lock and not self.frozen
         if wanted != (self.lock is not None):
             self.lock = ExclusiveLock(self) if wanted else None
         self.settings = Settings(self.io.cluster.conf_get, pool_config, header.config)
+        self.timestamps.follow(header, self.settings)
 
     # --- open and close ---
 
@@ -118,7 +132,7 @@ class ImageContext:
     async def close(self) -> None:
         """Give back the lock, if it is held, and stop watching. The handle is of no use after it."""
         try:
-            await self.gate.flush()
+            await self.begun.flush()
             if self.lock is not None:
                 await self.lock.release()
         finally:
@@ -156,6 +170,25 @@ class ImageContext:
             except BaseException:
                 self.stale = True
                 raise
+
+    async def under_lock(self, work: Callable[[], Awaitable[None]]) -> None:
+        """Do something for which the exclusive lock must stay held. EROFS where it cannot be had."""
+        while (lock := self.lock) is not None:
+            epoch = await lock.usage.enter()
+            try:
+                if lock.owned:
+                    await work()
+                    return
+            finally:
+                lock.usage.leave(epoch)
+            await lock.acquire_automatically()
+        await work()
+
+    async def fence(self, address: EntityAddress) -> None:
+        """Keep a client from ever writing again, and see to it that our own next operation comes after that."""
+        cluster = self.io.cluster
+        await cluster.blocklist_add(str(address), self.settings.integer("rbd_blocklist_expire_seconds"))
+        await cluster.wait_for_latest_map()
 
     async def changed(self) -> None:
         """Tell every other client that the header has changed; this one reads it anew too.

@@ -67,11 +67,11 @@ class ExclusiveLock:
             if self.owned:
                 return True
             while not await self._try():
-                locker = await self._locker()
+                locker = await self.locker()
                 if locker is None:
                     continue
                 if not await self._alive(locker):
-                    await self._break(*locker)
+                    await self.break_from(*locker)
                 elif not wait:
                     return False
                 else:
@@ -81,7 +81,7 @@ class ExclusiveLock:
 
     async def acquire_automatically(self) -> None:
         """What a write does. EROFS where the user has taken that into his own hands."""
-        if not self.automatic:
+        if not self.automatic and not self.owned:
             raise RadosError(errno.EROFS, "the exclusive lock is not held, and no longer taken automatically")
         await self.acquire()
 
@@ -103,14 +103,14 @@ class ExclusiveLock:
         try:
             image.stale = True
             await image.fresh()
-            self.map = await HeadMap.open(image)
+            await self.open_map()
         except BaseException:
             await self._unlock()
             raise
         self.owned = True
         self._say(AcquiredLock(image.watch.client))
 
-    async def _locker(self) -> tuple[LockerId, Locker] | None:
+    async def locker(self) -> tuple[LockerId, Locker] | None:
         """Who has the lock. EROFS where it is one that users hold, which is nobody's to ask for."""
         info: LockInfo = await call(self._image.io, self._image.header_oid, cls_lock.get_info(names.LOCK_NAME))
         for who, locker in info.lockers.items():
@@ -141,16 +141,14 @@ class ExclusiveLock:
             # Nobody felt addressed: the owner is just taking the lock, or just letting go.
             await First(self._released.wait(), image.io.cluster.sleep(_RETRY_SECONDS))
 
-    async def _break(self, who: LockerId, record: Locker) -> None:
+    async def break_from(self, who: LockerId, record: Locker) -> None:
         """Take the lock from a dead client. It is fenced first, and only if it still is the one that was found dead."""
         image = self._image
-        again = await self._locker()
+        again = await self.locker()
         if again is None or again[0] != who:
             return
         if image.settings.flag("rbd_blocklist_on_break_lock"):
-            seconds = image.settings.integer("rbd_blocklist_expire_seconds")
-            await image.io.cluster.blocklist_add(str(record.address), seconds)
-            await image.io.cluster.wait_for_latest_map()
+            await image.fence(record.address)
         request = cls_lock.break_lock(names.LOCK_NAME, who.name, who.cookie)
         reply = await image.io.write(image.header_oid, [request.step]).bare()
         if reply.rv < 0 and reply.rv != -errno.ENOENT:
@@ -175,10 +173,8 @@ class ExclusiveLock:
             await image.io.notify(image.header_oid, encode_message(ReleasedLock(image.watch.client)), NOTIFY_TIMEOUT_MS)
 
     async def _unlock(self) -> None:
-        image, keeper = self._image, self.map
-        self.map = None
-        if keeper is not None:
-            await keeper.close()
+        image = self._image
+        await self.close_map()
         reply = await image.io.write(image.header_oid, [cls_lock.unlock(names.LOCK_NAME, self._cookie).step]).bare()
         if reply.rv < 0 and reply.rv != -errno.ENOENT:
             raise RadosError(-reply.rv, image.header_oid, reply)
@@ -200,7 +196,26 @@ class ExclusiveLock:
         finally:
             self._releasing = False
 
+    # --- the object map that goes with it ---
+
+    async def open_map(self) -> None:
+        """Load the head's map, where the image has one. It is this client's while the lock is."""
+        self.map = await HeadMap.open(self._image)
+
+    async def close_map(self) -> None:
+        keeper, self.map = self.map, None
+        if keeper is not None:
+            await keeper.close()
+
     # --- what else happens to it ---
+
+    async def confirmed(self) -> bool:
+        """Whether the lock is held, by the OSD's word."""
+        if not self.owned:
+            return False
+        held = cls_lock.assert_locked(names.LOCK_NAME, LockType.EXCLUSIVE, self._cookie, TAG)
+        reply = await self._image.io.read(self._image.header_oid, [held.step]).bare()
+        return reply.rv == 0
 
     def other_released(self) -> None:
         self._released.set()

@@ -1,7 +1,7 @@
-"""The gate every write passes: it can be closed while something happens that no write may overlap.
+"""Who is under way, and the gate that keeps writes out while something happens that none may overlap.
 
-Writes that are under way are counted by epoch. A flush begins a new epoch and waits for the older ones: writes that
-come after it do not hold it up. Closing keeps new writes out, and ends when those inside have left.
+Those under way are counted by epoch. A flush begins a new epoch and waits for the older ones: who comes after it does not
+hold it up. Closing a gate keeps newcomers out, and ends when those inside have left.
 """
 
 from __future__ import annotations
@@ -13,32 +13,24 @@ from typing import Any
 from rbd_native.engine import PENDING, Resume, Suspension
 
 
-class WriteGate:
-    """Open at first. Closings nest: the gate opens when each has been undone."""
+class UnderWay:
+    """Counts what has begun and not ended."""
 
     def __init__(self) -> None:
         self._guard = threading.Lock()
         self._epoch = 0
         self._inside: dict[int, int] = {}
-        self._closings = 0
-        self._outside: deque[Resume] = deque()
         self._flushes: list[tuple[int, Resume]] = []
 
-    async def enter(self) -> int:
-        """The epoch to :meth:`leave` with. Waits while the gate is closed."""
-        epoch = self._try_enter()
-        while epoch is None:
-            await _Opening(self)
-            epoch = self._try_enter()
-        return epoch
-
-    def _try_enter(self) -> int | None:
+    def count(self) -> int:
+        """One more; the epoch to :meth:`leave` with."""
         with self._guard:
-            if self._closings:
-                return None
-            epoch = self._epoch
-            self._inside[epoch] = self._inside.get(epoch, 0) + 1
-            return epoch
+            return self._count()
+
+    def _count(self) -> int:
+        epoch = self._epoch
+        self._inside[epoch] = self._inside.get(epoch, 0) + 1
+        return epoch
 
     def leave(self, epoch: int) -> None:
         with self._guard:
@@ -47,7 +39,7 @@ class WriteGate:
                 self._inside[epoch] = left
                 return
             del self._inside[epoch]
-            done = self._settled()
+            done = self._settled() if self._flushes else ()
         for resume in done:
             resume(None)
 
@@ -58,11 +50,38 @@ class WriteGate:
         return done
 
     async def flush(self) -> None:
-        """Wait for every write that has entered by now."""
+        """Wait for all that has begun by now."""
         await _Flush(self)
 
+    def _begin_flush(self, resume: Resume) -> Any:
+        with self._guard:
+            if not self._inside:
+                return None
+            self._flushes.append((self._epoch, resume))
+            self._epoch += 1
+        return PENDING
+
+
+class WriteGate(UnderWay):
+    """Open at first. Closings nest: the gate opens when each has been undone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._closings = 0
+        self._outside: deque[Resume] = deque()
+
+    async def enter(self) -> int:
+        """The epoch to :meth:`leave` with. Waits while the gate is closed."""
+        while (epoch := self._try_enter()) is None:
+            await _Opening(self)
+        return epoch
+
+    def _try_enter(self) -> int | None:
+        with self._guard:
+            return None if self._closings else self._count()
+
     async def close(self) -> None:
-        """Keep new writes out, and wait for those inside."""
+        """Keep newcomers out, and wait for those inside."""
         with self._guard:
             self._closings += 1
         await _Flush(self)
@@ -77,14 +96,6 @@ class WriteGate:
         for resume in waiting:
             resume(None)
 
-    def _begin_flush(self, resume: Resume) -> Any:
-        with self._guard:
-            if not self._inside:
-                return None
-            self._flushes.append((self._epoch, resume))
-            self._epoch += 1
-        return PENDING
-
     def _wait_outside(self, resume: Resume) -> Any:
         with self._guard:
             if not self._closings:
@@ -94,17 +105,20 @@ class WriteGate:
 
 
 class _Flush(Suspension):
+    __slots__ = ("_counted",)
+
+    def __init__(self, counted: UnderWay) -> None:
+        self._counted = counted
+
+    def start(self, resume: Resume) -> Any:
+        return self._counted._begin_flush(resume)
+
+
+class _Opening(Suspension):
     __slots__ = ("_gate",)
 
     def __init__(self, gate: WriteGate) -> None:
         self._gate = gate
-
-    def start(self, resume: Resume) -> Any:
-        return self._gate._begin_flush(resume)
-
-
-class _Opening(_Flush):
-    __slots__ = ()
 
     def start(self, resume: Resume) -> Any:
         return self._gate._wait_outside(resume)

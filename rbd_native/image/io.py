@@ -58,6 +58,7 @@ async def read(image: ImageContext, offset: int, length: int) -> bytes:
     """The bytes of `offset`, `length`; fewer at the end of the image."""
     await _ready(image)
     length = clip(image, offset, length)
+    image.timestamps.read()
     extents = image.layout.extents(offset, length)
     if len(extents) == 1:
         return await _read_object(image, extents[0])
@@ -76,7 +77,7 @@ async def read(image: ImageContext, offset: int, length: int) -> bytes:
 
 
 async def _read_object(image: ImageContext, extent: ObjectExtent) -> bytes:
-    keeper = image.lock.map if image.lock is not None and image.snap is None else None
+    keeper = image.head_map
     if keeper is not None and not keeper.may_exist(extent.objectno):
         return bytes(extent.length)
     oid = image.object_name(extent.objectno)
@@ -94,6 +95,14 @@ async def _read_object(image: ImageContext, extent: ObjectExtent) -> bytes:
 
 async def write(image: ImageContext, offset: int, data: Buffer) -> int:
     """Write; the number of bytes that lay within the image."""
+    begun = image.begun.count()
+    try:
+        return await _write(image, offset, data)
+    finally:
+        image.begun.leave(begun)
+
+
+async def _write(image: ImageContext, offset: int, data: Buffer) -> int:
     epoch = await _enter(image)
     try:
         length = _clip_writable(image, offset, len(data))
@@ -125,12 +134,14 @@ def _clip_writable(image: ImageContext, offset: int, length: int) -> int:
     length = clip(image, offset, length)
     if image.frozen:
         raise RadosError(errno.EROFS, image.name)
+    image.timestamps.written()
     return length
 
 
 async def flush(image: ImageContext) -> None:
-    """Wait for the writes that have begun; once acknowledged they are on stable storage."""
-    await image.gate.flush()
+    """Wait for the writes that have begun, also for those that still wait for the lock; once acknowledged they are on
+    stable storage."""
+    await image.begun.flush()
 
 
 def _piece(view: memoryview, extent: ObjectExtent) -> Buffer:
@@ -149,7 +160,7 @@ async def _write_object(image: ImageContext, extent: ObjectExtent, data: Buffer)
 
 async def _apply(image: ImageContext, objectno: int, steps: tuple[WriteStep, ...]) -> None:
     """One operation on a data object. What the object map says is true before and after it."""
-    keeper = image.lock.map if image.lock is not None else None
+    keeper = image.head_map
     if keeper is not None:
         await keeper.will_write(objectno)
     oid = image.object_name(objectno)
@@ -160,7 +171,7 @@ async def _apply(image: ImageContext, objectno: int, steps: tuple[WriteStep, ...
 
 async def _clear_object(image: ImageContext, objectno: int, start: int, end: int) -> None:
     """Zeros over a part of an object, by the cheapest means. One that does not exist is zeros already."""
-    keeper = image.lock.map if image.lock is not None else None
+    keeper = image.head_map
     if keeper is not None and not keeper.may_exist(objectno):
         return
     size = image.layout.object_size
@@ -174,7 +185,7 @@ async def _clear_object(image: ImageContext, objectno: int, start: int, end: int
 
 async def remove_object(image: ImageContext, objectno: int) -> None:
     """Remove a data object. That there is none is as good as having removed it."""
-    keeper = image.lock.map if image.lock is not None else None
+    keeper = image.head_map
     if keeper is not None:
         await keeper.update(objectno, ObjectState.PENDING)
     oid = image.object_name(objectno)
@@ -188,13 +199,19 @@ async def remove_object(image: ImageContext, objectno: int) -> None:
 # --- discard and zeroes ----------------------------------------------------------------------------------------------
 
 
-async def discard(image: ImageContext, offset: int, length: int) -> None:
+async def refuse(code: int) -> None:
+    """What is refused for its arguments, where the refusal is to come like any other outcome."""
+    raise RadosError(code)
+
+
+async def discard(image: ImageContext, offset: int, length: int, *, limited: bool = True) -> None:
     """Give up the bytes: what was discarded reads as zeros, but for the edges.
 
     Within each object the extent is rounded inward to `rbd_discard_granularity_bytes`; what is left of it, if anything,
-    is removed, cut off or zeroed, so that no space is spent on freeing less than a useful piece.
+    is removed, cut off or zeroed, so that no space is spent on freeing less than a useful piece. A call that must tell
+    the length in a C int is limited to 2 GiB: EINVAL.
     """
-    if length > _DISCARD_LIMIT:
+    if limited and length > _DISCARD_LIMIT:
         raise RadosError(errno.EINVAL, f"discard of {length} bytes")
     size = image.layout.object_size
 
@@ -221,6 +238,16 @@ async def write_zeroes(image: ImageContext, offset: int, length: int, *, thick: 
 
 
 async def _each_object(
+    image: ImageContext, offset: int, length: int, work: Callable[[ObjectExtent], Coroutine[Any, Any, None]]
+) -> None:
+    begun = image.begun.count()
+    try:
+        await _each_object_inside(image, offset, length, work)
+    finally:
+        image.begun.leave(begun)
+
+
+async def _each_object_inside(
     image: ImageContext, offset: int, length: int, work: Callable[[ObjectExtent], Coroutine[Any, Any, None]]
 ) -> None:
     epoch = await _enter(image)

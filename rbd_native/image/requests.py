@@ -119,7 +119,13 @@ class Requests:
             raise RadosError(-result, image.name)
 
     async def _own(self, lock: ExclusiveLock) -> bool:
-        return lock.owned or (lock.automatic and await lock.acquire(wait=False))
+        if lock.owned:
+            return True
+        if lock.automatic:
+            return await lock.acquire(wait=False)
+        if await lock.locker() is None:
+            raise RadosError(errno.EROFS, "the exclusive lock is not held, and no longer taken automatically")
+        return False
 
     async def _here(self, lock: ExclusiveLock | None, local: Callable[[], Awaitable[None]]) -> Any:
         if lock is None:

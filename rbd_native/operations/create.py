@@ -58,16 +58,15 @@ class Plan:
 
 async def create(io: Io, name: str, wish: Wish) -> None:
     """Create it. EEXIST, EINVAL, EDOM (order), ENOSYS (features), ENOENT (namespace or data pool)."""
-    if not name:
-        raise RadosError(errno.EINVAL, "an image needs a name")
     settings = Settings(io.cluster.conf_get, await headers.pool_config(io))
-    order = _order(wish, settings)
     if io.namespace:
         await call(io, names.DIRECTORY, cls_rbd.dir_state_assert(DirectoryState.READY))
     for oid in (names.old_header(name), names.image_id(name)):
         if await headers.exists(io, oid):
             raise RadosError(errno.EEXIST, name)
-    plan = await _plan(io, wish, order, settings)
+    plan = await _plan(io, wish, _order(wish, settings), settings)
+    if not name:
+        raise RadosError(errno.EINVAL, "an image needs a name")
     if settings.flag("rbd_validate_pool"):
         await pool.validate(plan.data_io or io)
     await _lay_out(io, name, plan)

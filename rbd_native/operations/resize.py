@@ -52,7 +52,7 @@ async def apply(
         return
     await image.gate.close()
     try:
-        keeper = image.lock.map if image.lock is not None else None
+        keeper = image.head_map
         if size < image.header.size:
             await trim(image, size, image.header.size, progress)
         elif keeper is not None:
@@ -70,7 +70,7 @@ async def trim(image: ImageContext, size: int, old_size: int, progress: Progress
     """Give up all data between `size` and `old_size`. The caller sees to it that nobody writes there meanwhile."""
     layout = image.layout
     kept, count = layout.object_count(size), layout.object_count(old_size)
-    keeper = image.lock.map if image.lock is not None else None
+    keeper = image.head_map
     report = progress or Progress()
     done = 0
 
@@ -96,8 +96,8 @@ async def trim(image: ImageContext, size: int, old_size: int, progress: Progress
 
 async def _cut(image: ImageContext, objectno: int, left: int) -> None:
     """Cut an object down to its first `left` bytes, or remove it where none is left."""
-    if left and image.lock is not None and image.lock.map is not None:
-        await image.lock.map.will_write(objectno)
+    if left and image.head_map is not None:
+        await image.head_map.will_write(objectno)
     oid = image.object_name(objectno)
     reply = await image.data_io.write(oid, [Truncate(left) if left else Remove()], snapc=image.snapc).bare()
     if reply.rv < 0 and reply.rv != -errno.ENOENT:

@@ -250,6 +250,10 @@ class Clone(NamedTuple):
     overlap: tuple[tuple[int, int], ...]
     size: int
 
+    @property
+    def is_head(self) -> bool:
+        return self.id == HEAD
+
 
 class SnapSet(NamedTuple):
     """All clones of an object, oldest first, the head last where it exists."""
