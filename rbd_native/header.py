@@ -14,7 +14,12 @@ from typing import Any
 
 from rbd_native import cls_lock, cls_rbd, names
 from rbd_native.cls_client import ClassCall, call, call_all, call_optional
-from rbd_native.constants import RBD_FEATURE_MIGRATING, RBD_FEATURE_STRIPINGV2
+from rbd_native.constants import (
+    RBD_FEATURE_MIGRATING,
+    RBD_FEATURE_STRIPINGV2,
+    RBD_FLAG_FAST_DIFF_INVALID,
+    RBD_FLAG_OBJECT_MAP_INVALID,
+)
 from rbd_native.encoding import DecodeError, Reader, UTime, blob, codec_of, text
 from rbd_native.rados.port import HEAD, Io, RadosError, Read, SnapContext, Stat
 from rbd_native.striping import Layout
@@ -26,6 +31,9 @@ from rbd_native.types import (
     TrashImageSource,
     TrashImageSpec,
 )
+
+INVALID_MAPS = RBD_FLAG_OBJECT_MAP_INVALID | RBD_FLAG_FAST_DIFF_INVALID
+"""The flags of an object map that is not to be believed."""
 
 _CONF = "conf_"
 _METADATA_PAGE = 64
@@ -174,7 +182,7 @@ async def _config(io: Io, oid: str, page: dict[str, bytes]) -> dict[str, bytes]:
 async def pool_config(io: Io) -> dict[str, bytes]:
     """The `conf_` metadata of the pool, kept in its default namespace; empty where there is none."""
     info = io.in_namespace("")
-    page = await call_optional(info, names.INFO, cls_rbd.metadata_list(_CONF, _METADATA_PAGE), {})
+    page: dict[str, Any] = await call_optional(info, names.INFO, cls_rbd.metadata_list(_CONF, _METADATA_PAGE), {})
     return await _config(info, names.INFO, page)
 
 
@@ -224,7 +232,7 @@ async def directory(io: Io) -> AsyncIterator[tuple[str, str]]:
     """(name, id) of every format 2 image, in the order of the names' bytes."""
     after = ""
     while True:
-        page = await call_optional(io, names.DIRECTORY, cls_rbd.dir_list(after, _DIRECTORY_PAGE), {})
+        page: dict[str, Any] = await call_optional(io, names.DIRECTORY, cls_rbd.dir_list(after, _DIRECTORY_PAGE), {})
         for name, identifier in page.items():
             yield name, identifier
         if len(page) < _DIRECTORY_PAGE:
@@ -252,7 +260,7 @@ async def trash(io: Io) -> AsyncIterator[tuple[str, TrashImageSpec]]:
     """(id, entry) of everything in the trash, images that are being removed included."""
     after = ""
     while True:
-        page = await call_optional(io, names.TRASH, cls_rbd.trash_list(after, _DIRECTORY_PAGE), {})
+        page: dict[str, Any] = await call_optional(io, names.TRASH, cls_rbd.trash_list(after, _DIRECTORY_PAGE), {})
         for identifier, spec in page.items():
             yield identifier, spec
         if len(page) < _DIRECTORY_PAGE:

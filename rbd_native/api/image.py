@@ -12,6 +12,7 @@ from rbd_native.api.aio import AioMethods
 from rbd_native.api.boundary import buffer, drive, moment, name_bytes, name_text, shown, uint64
 from rbd_native.api.completion import Completion
 from rbd_native.api.locks import LockMethods
+from rbd_native.api.snapshots import SnapshotMethods
 from rbd_native.constants import RBD_WRITE_ZEROES_FLAG_THICK_PROVISION
 from rbd_native.engine import spawn
 from rbd_native.errors import IncompleteWriteError, InvalidArgument, make_ex
@@ -30,7 +31,7 @@ _NO_POOL = 2**64 - 1
 
 
 @unbuilt.lacks(unbuilt.IMAGE)
-class Image(AioMethods, LockMethods):
+class Image(AioMethods, LockMethods, SnapshotMethods):
     """An open image, for reading and writing, closed by :meth:`close` or at the end of a `with` block.
 
     Every method raises InvalidArgument once it is closed. Offsets and lengths are bytes.

@@ -104,7 +104,10 @@ class ImageContext:
 
     def _current(self, header: Header, pool_config: Mapping[str, bytes]) -> None:
         self.header = header
-        wanted = self.has_lock and not self.frozen
+        if self.snap is not None:  # its record may have changed; of one that is gone, the last that was known serves
+            at = self.snap.info.id
+            self.snap = next((s for s in header.snapshots if s.info.id == at), self.snap)
+        wanted = self.has_lock and not self.read_only
         if wanted != (self.lock is not None):
             self.lock = ExclusiveLock(self) if wanted else None
         self.settings = Settings(self.io.cluster.conf_get, pool_config, header.config)
@@ -152,6 +155,15 @@ class ImageContext:
             if info.id == key or (info.name == key and isinstance(info.namespace, UserSnapshotNamespace)):
                 return snapshot
         raise RadosError(errno.ENOENT, f"{self.name}@{key}")
+
+    async def set_snap(self, key: str | int | None) -> None:
+        """Set the handle to a snapshot, by name or id, or back to the head. ENOENT."""
+        if self.stale:
+            await self.fresh()
+        snapshot = None if key is None else self._find_snapshot(key)
+        if snapshot is not None and self.lock is not None:
+            await self.lock.release()
+        self.snap = snapshot
 
     # --- following others ---
 

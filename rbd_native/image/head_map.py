@@ -155,11 +155,23 @@ class HeadMap:
             with self._guard:
                 self.bits.resize(objects)
 
+    async def replace(self, bits: BitVector) -> None:
+        """Save another map in its place, whole, in one step."""
+        if self.enabled and await self._change(cls_rbd.object_map_save(bits.encode()).step):
+            with self._guard:
+                self.bits = bits
+
     async def snap_add(self) -> None:
         """A snapshot was taken: what exists is as it is in it."""
         if self.enabled and await self._change(cls_rbd.object_map_snap_add().step):
             with self._guard:
                 self.bits.snap_add()
+
+    async def snap_remove(self, removed: BitVector) -> None:
+        """The newest snapshot goes: what it saw change has changed since the one before it."""
+        if self.enabled and await self._change(cls_rbd.object_map_snap_remove(removed.encode(with_crcs=False)).step):
+            with self._guard:
+                self.bits.snap_remove(removed)
 
     async def _change(self, step: WriteStep) -> bool:
         """Whether it was made. Where it fails, and we are not fenced, the map is invalid, and the image goes on."""

@@ -77,7 +77,7 @@ async def read(image: ImageContext, offset: int, length: int) -> bytes:
 
 
 async def _read_object(image: ImageContext, extent: ObjectExtent) -> bytes:
-    keeper = image.head_map
+    keeper = image.head_map if image.snap is None else None
     if keeper is not None and not keeper.may_exist(extent.objectno):
         return bytes(extent.length)
     oid = image.object_name(extent.objectno)

@@ -93,6 +93,10 @@ class Requests:
 
     # --- asking ---
 
+    def new_id(self) -> AsyncRequestId:
+        """A name for a request of this handle."""
+        return AsyncRequestId(self._image.watch.client, next(self._number))
+
     async def carry_out(
         self,
         message: Callable[[AsyncRequestId], Message],
@@ -103,7 +107,7 @@ class Requests:
         """Do it here under the lock, or have the owner do it. `done_before`: the errno which, when asked again, says that
         the first time had been enough."""
         image = self._image
-        request = AsyncRequestId(image.watch.client, next(self._number))
+        request = self.new_id()
         again = False
         while True:
             lock = image.lock

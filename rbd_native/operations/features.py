@@ -35,9 +35,11 @@ async def update(image: ImageContext, features: int, *, enabled: bool) -> None:
     """EINVAL for what cannot be changed or is so already; EROFS; ENOSYS for journaling."""
     if image.stale:
         await image.fresh()
-    if image.frozen:
+    if image.read_only:
         raise RadosError(errno.EROFS, image.name)
     _check(image, features, enabled)
+    if image.snap is not None:
+        raise RadosError(errno.EROFS, f"{image.name} is set to a snapshot")
     if enabled:
         await _enable(image, features)
     else:

@@ -66,8 +66,8 @@ async def break_exclusive(image: ImageContext, mode: int, owner: str) -> None:
 
 async def _managed(image: ImageContext) -> ExclusiveLock:
     await _current(image)
-    if image.lock is None:
-        raise RadosError(errno.EINVAL, "the image has no exclusive lock, or is open read-only")
+    if image.lock is None or image.frozen:
+        raise RadosError(errno.EINVAL, "the image has no exclusive lock, or is not open for writing")
     return image.lock
 
 

@@ -70,5 +70,5 @@ def option_key(option: str) -> str:
 async def _writable(image: ImageContext) -> None:
     if image.stale:
         await image.fresh()
-    if image.read_only:
+    if image.frozen:
         raise RadosError(errno.EROFS, image.name)

@@ -22,7 +22,7 @@ from rbd_native.engine import for_each
 from rbd_native.image.context import ImageContext
 from rbd_native.object_map import BitVector, ObjectState
 from rbd_native.operations.progress import Progress
-from rbd_native.rados.port import ListSnaps, PoolStats, RadosError, Stat
+from rbd_native.rados.port import HEAD, Clone, ListSnaps, PoolStats, RadosError, SnapSet, Stat, WriteFull
 from rbd_native.types import LockType
 from rbd_native.watch_notify import RebuildObjectMap
 
@@ -32,12 +32,16 @@ _LISTING_PAYS = 16
 
 
 async def rebuild(image: ImageContext, progress: Progress | None = None) -> None:
-    """Rebuild the head's map. EINVAL without the feature, EROFS."""
+    """Rebuild the map of the head or of the snapshot the handle is set to. EINVAL without the feature, EROFS."""
     if image.stale:
         await image.fresh()
-    if image.frozen:
+    if image.read_only:
         raise RadosError(errno.EROFS, image.name)
     _check(image)
+    if image.snap is not None:
+        at = image.snap.info.id
+        await image.under_lock(lambda: _snapshot(image, at, image.size, progress or Progress()))
+        return
     await image.requests.carry_out(
         RebuildObjectMap, lambda: apply(image, progress), progress.update if progress is not None else None
     )
@@ -68,16 +72,26 @@ async def apply(image: ImageContext, progress: Progress | None = None) -> None:
     await image.changed()
 
 
-async def _examine(image: ImageContext, bits: BitVector, progress: Progress) -> None:
+async def _snapshot(image: ImageContext, snap: int, size: int, progress: Progress) -> None:
+    """A snapshot does not change: no write need be kept out."""
+    bits = BitVector(image.layout.object_count(size))
+    await _examine(image, bits, progress, snap)
+    await image.io.write(names.object_map(image.id, snap), [WriteFull(bits.encode())])
+    await mutate(image.io, image.header_oid, cls_rbd.set_flags(0, _FLAGS, snap))
+    await image.changed()
+
+
+async def _examine(image: ImageContext, bits: BitVector, progress: Progress, snap: int = HEAD) -> None:
     total = len(bits)
     stats: PoolStats = await image.io.cluster.pool_stats(image.data_io.pool_id)
-    listing = stats.objects < total * _LISTING_PAYS
+    # A listing shows heads alone: what only a snapshot still has must be asked for.
+    listing = snap == HEAD and stats.objects < total * _LISTING_PAYS
     found = await _listed(image, total) if listing else range(total)
     done = 0
 
     async def step(objectno: int) -> None:
         nonlocal done
-        state = await _state(image, objectno)
+        state = await _state(image, objectno, snap)
         if state is not ObjectState.NONEXISTENT:
             bits[objectno] = state
         done += 1
@@ -101,9 +115,10 @@ async def _listed(image: ImageContext, total: int) -> list[int]:
     return sorted(found)
 
 
-async def _state(image: ImageContext, objectno: int) -> ObjectState:
+async def _state(image: ImageContext, objectno: int, snap: int) -> ObjectState:
     oid = image.object_name(objectno)
-    snaps = image.snapc.ids
+    older = [other for other in image.snapc.ids if other < snap]
+    snaps = older or snap != HEAD
     reply = await image.data_io.read(oid, [ListSnaps() if snaps else Stat()]).bare()
     if reply.rv == -errno.ENOENT:
         return ObjectState.NONEXISTENT
@@ -111,7 +126,17 @@ async def _state(image: ImageContext, objectno: int) -> ObjectState:
         raise RadosError(-reply.rv, oid, reply)
     if not snaps:
         return ObjectState.EXISTS
-    found = reply.outs[0]
-    if not any(clone.is_head for clone in found.clones):
+    found: SnapSet = reply.outs[0]
+    now = _serving(found, snap)
+    if now is None:
         return ObjectState.NONEXISTENT
-    return ObjectState.EXISTS_CLEAN if found.seq < snaps[0] else ObjectState.EXISTS
+    before = _serving(found, older[0]) if older else None
+    return ObjectState.EXISTS_CLEAN if now is before else ObjectState.EXISTS
+
+
+def _serving(found: SnapSet, snap: int) -> Clone | None:
+    """What the object was at a snapshot: the clone that serves it, or the head where nothing was written since."""
+    for clone in found.clones:
+        if snap in clone.snaps or (clone.is_head and snap > found.seq):
+            return clone
+    return None

@@ -4,9 +4,22 @@ from __future__ import annotations
 
 from rbd_native.image.context import ImageContext
 from rbd_native.image.requests import Perform, Report
-from rbd_native.operations import features, metadata, rebuild_object_map, rename, resize, sparsify
+from rbd_native.operations import features, metadata, rebuild_object_map, rename, resize, snapshots, sparsify
 from rbd_native.operations.progress import Progress
-from rbd_native.watch_notify import Message, MetadataUpdate, RebuildObjectMap, Rename, Resize, Sparsify, UpdateFeatures
+from rbd_native.watch_notify import (
+    Message,
+    MetadataUpdate,
+    RebuildObjectMap,
+    Rename,
+    Resize,
+    SnapCreate,
+    SnapProtect,
+    SnapRemove,
+    SnapRename,
+    SnapUnprotect,
+    Sparsify,
+    UpdateFeatures,
+)
 
 
 async def _resize(image: ImageContext, message: Resize, report: Report) -> None:
@@ -36,6 +49,26 @@ async def _update_features(image: ImageContext, message: UpdateFeatures, report:
     await features.update(image, message.features, enabled=message.enabled)
 
 
+async def _snap_create(image: ImageContext, message: SnapCreate, report: Report) -> None:
+    await snapshots.apply_create(image, message.name, message.namespace, message.flags)
+
+
+async def _snap_remove(image: ImageContext, message: SnapRemove, report: Report) -> None:
+    await snapshots.apply_remove(image, message.name, message.namespace)
+
+
+async def _snap_rename(image: ImageContext, message: SnapRename, report: Report) -> None:
+    await snapshots.apply_rename(image, message.snap_id, message.name)
+
+
+async def _snap_protect(image: ImageContext, message: SnapProtect, report: Report) -> None:
+    await snapshots.protect(image, message.name)
+
+
+async def _snap_unprotect(image: ImageContext, message: SnapUnprotect, report: Report) -> None:
+    await snapshots.unprotect(image, message.name)
+
+
 SERVED: dict[type[Message], Perform] = {
     Resize: _resize,
     Rename: _rename,
@@ -43,4 +76,9 @@ SERVED: dict[type[Message], Perform] = {
     RebuildObjectMap: _rebuild,
     Sparsify: _sparsify,
     UpdateFeatures: _update_features,
+    SnapCreate: _snap_create,
+    SnapRemove: _snap_remove,
+    SnapRename: _snap_rename,
+    SnapProtect: _snap_protect,
+    SnapUnprotect: _snap_unprotect,
 }

@@ -1,0 +1,92 @@
+"""Make an image what it was at a snapshot.
+
+The size first, then object by object; no write overlaps it. The head's object map says throughout that an object may exist
+if it exists before or after: so a client that dies halfway leaves no map that denies an object. Doing it again finishes it.
+"""
+
+from __future__ import annotations
+
+import errno
+
+import numpy as np
+
+from rbd_native import cls_rbd, names
+from rbd_native.cls_client import call
+from rbd_native.engine import for_each
+from rbd_native.header import Snapshot
+from rbd_native.image.context import ImageContext
+from rbd_native.image.head_map import HeadMap
+from rbd_native.object_map import BitVector, ObjectMapCorrupt, ObjectState
+from rbd_native.operations import resize, snapshots
+from rbd_native.operations.progress import Progress
+from rbd_native.rados.port import RadosError
+
+
+async def rollback(image: ImageContext, name: str, progress: Progress | None = None) -> None:
+    """ENOENT, EROFS."""
+    await snapshots.writable(image)
+    snapshots.named(image, name)
+    if image.snap is not None:
+        raise RadosError(errno.EROFS, f"{image.name} is set to a snapshot")
+    await image.under_lock(lambda: _roll_back(image, name, progress or Progress()))
+
+
+async def _roll_back(image: ImageContext, name: str, progress: Progress) -> None:
+    if image.stale:
+        await image.fresh()
+    snapshot = snapshots.named(image, name)
+    if snapshot.info.image_size != image.header.size:
+        await resize.apply(image, snapshot.info.image_size, allow_shrink=True)
+        await image.fresh()
+    await image.gate.close()
+    try:
+        await _objects(image, snapshot, progress)
+        image.stale = True
+    finally:
+        image.gate.open()
+    await image.changed()
+
+
+async def _objects(image: ImageContext, snapshot: Snapshot, progress: Progress) -> None:
+    snap = snapshot.info.id
+    count = image.layout.object_count(image.header.size)
+    keeper = image.head_map
+    then = await _map_of(image, snap, count) if keeper is not None else None
+    if keeper is not None and then is not None:
+        await _admit(keeper, then)
+    done = 0
+
+    async def step(objectno: int) -> None:
+        nonlocal done
+        was = then is None or then[objectno] is not ObjectState.NONEXISTENT
+        if was or keeper is None or keeper.may_exist(objectno):
+            await image.data_io.rollback(image.object_name(objectno), snap, image.snapc)
+        progress.update(done, count)
+        done += 1
+
+    await for_each(map(step, range(count)), image.settings.integer("rbd_concurrent_management_ops"))
+    if keeper is not None:
+        if then is None:
+            await keeper.invalidate()
+        else:
+            await keeper.replace(then)
+
+
+async def _map_of(image: ImageContext, snap: int, count: int) -> BitVector | None:
+    """The snapshot's map, where it can be believed."""
+    if any(s.info.id == snap and s.flags for s in image.header.snapshots):
+        return None
+    try:
+        raw: bytes = await call(image.io, names.object_map(image.id, snap), cls_rbd.object_map_load())
+        bits = BitVector.decode(raw)
+    except (RadosError, ObjectMapCorrupt):
+        return None
+    return bits if len(bits) == count else None
+
+
+async def _admit(keeper: HeadMap, then: BitVector) -> None:
+    """Say of every object that will come back that it may be there, before it does: one step, the whole map."""
+    merged = BitVector(len(then))
+    for (start, now), (_, later) in zip(keeper.bits.chunks(), then.chunks(), strict=True):
+        merged.put(start, np.where(now != ObjectState.NONEXISTENT, now, later))
+    await keeper.replace(merged)
