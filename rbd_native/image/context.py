@@ -138,6 +138,9 @@ class ImageContext:
             await self.begun.flush()
             if self.lock is not None:
                 await self.lock.release()
+        except RadosError as error:
+            if error.errno != errno.ESHUTDOWN:  # fenced: there is nothing left to give back
+                raise
         finally:
             await self.watch.close()
 

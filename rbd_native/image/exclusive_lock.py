@@ -66,7 +66,7 @@ class ExclusiveLock:
         async with self._changing:
             if self.owned:
                 return True
-            while not await self._try():
+            while not (await self._try() and await self._taken()):
                 locker = await self.locker()
                 if locker is None:
                     continue
@@ -76,7 +76,6 @@ class ExclusiveLock:
                     return False
                 else:
                     await self._ask()
-            await self._taken()
             return True
 
     async def acquire_automatically(self) -> None:
@@ -87,6 +86,8 @@ class ExclusiveLock:
 
     async def _try(self) -> bool:
         image = self._image
+        if image.watch.cookie is None:  # lost, and on its way back: without it we would be taken for dead
+            await image.fresh()
         cookie = f"{_COOKIE}{image.watch.cookie}"
         request = cls_lock.lock(names.LOCK_NAME, LockType.EXCLUSIVE, cookie, TAG)
         reply = await image.io.write(image.header_oid, [request.step]).bare()
@@ -97,18 +98,22 @@ class ExclusiveLock:
         self._cookie = cookie
         return True
 
-    async def _taken(self) -> None:
-        """Make good use of it: the state is read anew, for the last owner may have changed it, then the map."""
+    async def _taken(self) -> bool:
+        """Make it ours: the state is read anew, for the last owner may have changed it, then the map. False where it was
+        lost meanwhile, with the watch."""
         image = self._image
         try:
             image.stale = True
             await image.fresh()
             await self.open_map()
+            await self.rewatched()
         except BaseException:
             await self._unlock()
             raise
-        self.owned = True
-        self._say(AcquiredLock(image.watch.client))
+        self.owned = bool(self._cookie)
+        if self.owned:
+            self._say(AcquiredLock(image.watch.client))
+        return self.owned
 
     async def locker(self) -> tuple[LockerId, Locker] | None:
         """Who has the lock. EROFS where it is one that users hold, which is nobody's to ask for."""
@@ -175,7 +180,8 @@ class ExclusiveLock:
     async def _unlock(self) -> None:
         image = self._image
         await self.close_map()
-        reply = await image.io.write(image.header_oid, [cls_lock.unlock(names.LOCK_NAME, self._cookie).step]).bare()
+        cookie, self._cookie = self._cookie, ""
+        reply = await image.io.write(image.header_oid, [cls_lock.unlock(names.LOCK_NAME, cookie).step]).bare()
         if reply.rv < 0 and reply.rv != -errno.ENOENT:
             raise RadosError(-reply.rv, image.header_oid, reply)
 
@@ -225,16 +231,17 @@ class ExclusiveLock:
 
         Where that fails the lock is no longer ours: somebody broke it, or we were fenced.
         """
-        if not self.owned:
-            return
         image = self._image
         cookie = f"{_COOKIE}{image.watch.cookie}"
+        if not self._cookie or cookie == self._cookie:
+            return
         request = cls_lock.set_cookie(names.LOCK_NAME, LockType.EXCLUSIVE, self._cookie, TAG, cookie)
         try:
             await mutate(image.io, image.header_oid, request)
         except RadosError:
             self.owned = False
             self.map = None
+            self._cookie = ""
         else:
             self._cookie = cookie
 

@@ -46,7 +46,6 @@ class HeadMap:
         self._changing: dict[int, Signal] = {}
         self.bits = BitVector()
         self.enabled = True
-        self.trusted = not image.header.flags & RBD_FLAG_OBJECT_MAP_INVALID
 
     @classmethod
     async def open(cls, image: ImageContext) -> HeadMap | None:
@@ -100,7 +99,7 @@ class HeadMap:
 
     async def invalidate(self) -> None:
         """Say that the map is not to be believed, and go on without it."""
-        self.enabled = self.trusted = False
+        self.enabled = False
         image = self._image
         flags = RBD_FLAG_OBJECT_MAP_INVALID
         if image.header.features & RBD_FEATURE_FAST_DIFF:
@@ -109,6 +108,10 @@ class HeadMap:
         image.stale = True
 
     # --- what it says ---
+
+    @property
+    def trusted(self) -> bool:
+        return self.enabled and not self._image.header.flags & RBD_FLAG_OBJECT_MAP_INVALID
 
     def may_exist(self, objectno: int) -> bool:
         """Whether the object may be there."""
