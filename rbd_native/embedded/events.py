@@ -44,6 +44,7 @@ class Watch(PortWatch):
         self.on_notify = on_notify
         self.on_error = on_error
         self.closed = False
+        self.placed = False  # whether the store has been told of it: only then can it be missing there
         self._events = events
 
     def check(self) -> Outcome:
@@ -153,6 +154,7 @@ class Events:
             with self._guard:
                 del self._watches[cookie]
             return outcome
+        watch.placed = True
         self._wake()
         return Outcome(0, watch)
 
@@ -238,7 +240,7 @@ class Events:
 
     def _see_to_all(self) -> float:
         with self._guard:
-            mine = dict(self._watches)
+            mine = {cookie: watch for cookie, watch in self._watches.items() if watch.placed}
             waiting = list(self._answers)
         next_ping = self._prove_life(mine)
         with self._store.read as db:

@@ -71,6 +71,8 @@ class ImageWatch:
     async def register(self) -> None:
         """Watch, anew if need be; whoever holds the lock keeps it under the new watch."""
         async with self._registering:
+            if self._closed:  # while a recovery was on its way: nobody would ever close what it registers
+                return
             old, self._watch = self._watch, None
             self.lost = False
             if old is not None:
