@@ -16,6 +16,10 @@ from tests.cluster import CephCluster
 _numbers = itertools.count(1)
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--full", action="store_true", help="run the long forms of the tests of sharing (tens of minutes)")
+
+
 def _new_pool_name() -> str:
     return f"test-{next(_numbers)}"
 

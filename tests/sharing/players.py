@@ -1,0 +1,97 @@
+"""Clients in processes of their own, driven by the test: see :mod:`tests.sharing.worker`."""
+
+import contextlib
+import json
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import IO, Any
+
+from tests.sharing.worker import LENGTH
+
+HOME = Path(__file__).parent.parent.parent
+
+
+class Refused(Exception):
+    """What the client's call raised: the class of its exception, and the errno."""
+
+    def __init__(self, client: str, kind: str, code: int | None, words: str) -> None:
+        super().__init__(f"{client}: {kind}: {words}")
+        self.kind = kind
+        self.code = code
+
+
+class Player:
+    """One client. `client`: "librbd" or "ours". Its standard error is a file, `notes`."""
+
+    def __init__(self, client: str, where: dict[str, str], options: dict[str, str] | None = None) -> None:
+        self.client = client
+        self.notes: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  (closed by kill)
+        setup = {"client": client, "options": options or {}, **where}
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "tests.sharing.worker", json.dumps(setup)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self.notes,
+            cwd=HOME,
+            start_new_session=True,
+        )
+
+    def begin(self, method: str, *arguments: Any) -> None:
+        """Ask for something; :meth:`end` gives what came of it."""
+        raw = pickle.dumps((method, arguments))
+        assert self.process.stdin is not None
+        self.process.stdin.write(LENGTH.pack(len(raw)) + raw)
+        self.process.stdin.flush()
+
+    def end(self) -> Any:
+        stream = self.process.stdout
+        assert stream is not None
+        head = stream.read(LENGTH.size)
+        if len(head) < LENGTH.size:
+            raise EOFError(f"{self.client} is gone: {self.noted()[-4000:].decode('utf-8', 'replace')}")
+        outcome, *rest = pickle.loads(stream.read(*LENGTH.unpack(head)))
+        if outcome == "error":
+            raise Refused(self.client, *rest)
+        return rest[0]
+
+    def call(self, method: str, *arguments: Any) -> Any:
+        self.begin(method, *arguments)
+        return self.end()
+
+    def noted(self) -> bytes:
+        """What it wrote to its standard error so far."""
+        return os.pread(self.notes.fileno(), 1 << 30, 0)
+
+    def signal(self, number: int) -> None:
+        self.process.send_signal(number)
+
+    def kill(self) -> None:
+        """With -9, and wait until it is gone."""
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait()
+        for stream in (self.process.stdin, self.process.stdout, self.notes):
+            if stream is not None:
+                with contextlib.suppress(BrokenPipeError):
+                    stream.close()
+
+
+@contextlib.contextmanager
+def players(clients: Iterable[str], where: dict[str, str], options: dict[str, str] | None = None) -> Iterator[list[Player]]:
+    """One for each name. They are started together, and killed at the end."""
+    started: list[Player] = []
+    try:
+        for client in clients:
+            started.append(Player(client, where, options))
+        for player in started:
+            player.call("instance")
+        yield started
+    finally:
+        for player in started:
+            if player.process.returncode is None:
+                player.kill()
