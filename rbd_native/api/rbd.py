@@ -47,10 +47,12 @@ class RBD:
         """
         text = name_text(name, "name")
         pool = None if data_pool is None else name_text(data_pool, "data_pool")
-        if old_format and (features or stripe_unit or stripe_count or data_pool):
-            raise InvalidArgument(
-                "format 1 images do not support feature masks, non-default striping, nor data pool"
-            )
+        if old_format:
+            if features or stripe_unit or stripe_count or data_pool:
+                raise InvalidArgument(
+                    "format 1 images do not support feature masks, non-default striping, nor data pool"
+                )
+            features, stripe_unit, stripe_count, pool = None, None, None, None
         wish = create.Wish(
             uint64(size),
             None if order is None else c_int(order),

@@ -10,7 +10,7 @@ import contextlib
 import errno
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from rbd_native import cls_rbd, names
 from rbd_native import header as headers
@@ -32,6 +32,8 @@ from rbd_native.options import Settings
 from rbd_native.rados.port import Create, Io, RadosError, Remove, WriteStep
 from rbd_native.striping import MAX_ORDER, MIN_ORDER, Layout
 from rbd_native.types import DirectoryState
+
+_MIN_STRIPE_UNIT: Final = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,12 +61,12 @@ class Plan:
 async def create(io: Io, name: str, wish: Wish) -> None:
     """Create it. EEXIST, EINVAL, EDOM (order), ENOSYS (features), ENOENT (namespace or data pool)."""
     settings = Settings(io.cluster.conf_get, await headers.pool_config(io))
-    if io.namespace:
-        await call(io, names.DIRECTORY, cls_rbd.dir_state_assert(DirectoryState.READY))
     for oid in (names.old_header(name), names.image_id(name)):
         if await headers.exists(io, oid):
             raise RadosError(errno.EEXIST, name)
     plan = await _plan(io, wish, _order(wish, settings), settings)
+    if io.namespace:
+        await call(io, names.DIRECTORY, cls_rbd.dir_state_assert(DirectoryState.READY))
     if not name:
         raise RadosError(errno.EINVAL, "an image needs a name")
     if settings.flag("rbd_validate_pool"):
@@ -80,20 +82,19 @@ def _order(wish: Wish, settings: Settings) -> int:
 
 
 async def _plan(io: Io, wish: Wish, order: int, settings: Settings) -> Plan:
-    layout = _layout(wish, order, settings)
-    data_io = await _data_io(io, wish, settings)
     features = settings.integer("rbd_default_features") if wish.features is None else wish.features
     if features & ~RBD_FEATURES_ALL:
         raise RadosError(errno.ENOSYS, f"unknown features {features & ~RBD_FEATURES_ALL:#x}")
-    fast_diff = features & RBD_FEATURE_FAST_DIFF
+    layout = _layout(wish, order, settings)
     features &= ~RBD_FEATURES_IMPLICIT
-    if layout.fancy:
-        features |= RBD_FEATURE_STRIPINGV2
-    if data_io is not None:
-        features |= RBD_FEATURE_DATA_POOL
-    if features & RBD_FEATURE_OBJECT_MAP or fast_diff:
+    if features & RBD_FEATURE_OBJECT_MAP:
         features |= RBD_FEATURE_FAST_DIFF
     _check_features(features, layout.object_count(wish.size))
+    if layout.fancy:
+        features |= RBD_FEATURE_STRIPINGV2
+    data_io = await _data_io(io, wish, settings)
+    if data_io is not None:
+        features |= RBD_FEATURE_DATA_POOL
     if wish.features is None:
         # The cluster's own answer limits defaults only: what was asked for is not quietly left out.
         features &= await cluster_features(io)
@@ -112,6 +113,8 @@ async def cluster_features(io: Io) -> int:
 
 def _layout(wish: Wish, order: int, settings: Settings) -> Layout:
     unit, count = wish.stripe_unit or 0, wish.stripe_count or 0
+    if 0 < unit < _MIN_STRIPE_UNIT:
+        raise RadosError(errno.EINVAL, f"stripe unit {unit} is less than {_MIN_STRIPE_UNIT}")
     if not unit and not count:
         unit, count = settings.integer("rbd_default_stripe_unit"), settings.integer("rbd_default_stripe_count")
     try:

@@ -1,0 +1,97 @@
+"""The same calls to librbd in one pool and to rbd_native in another: they must come out the same.
+
+What may differ: the words of a TypeError or OverflowError, which are those of the compiler of the binding.
+"""
+
+import datetime
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import rados
+import rbd as real
+
+import rbd_native as ours
+from tests.cluster import CephCluster
+from tests.stored import Stored, contents, normal
+
+
+class Outcome(NamedTuple):
+    """What a call returned, or the class, errno and words of what it raised."""
+
+    raised: str | None
+    value: Any
+    words: str = ""
+
+
+def outcome(call: Callable[[], Any]) -> Outcome:
+    try:
+        return Outcome(None, plain(call()))
+    except (real.Error, ours.Error) as error:
+        return Outcome(type(error).__name__, getattr(error, "errno", None), str(error))
+    except KeyError as error:
+        return Outcome("KeyError", None, str(error))
+    except (TypeError, OverflowError, ValueError) as error:
+        return Outcome(type(error).__name__, None)
+
+
+def plain(value: Any) -> Any:
+    """Iterators as lists; time stamps in UTC without saying so, as old releases give them."""
+    if isinstance(value, datetime.datetime):
+        return value.replace(tzinfo=None)
+    if hasattr(value, "__iter__") and not isinstance(value, str | bytes | dict | list | tuple):
+        return list(value)
+    return value
+
+
+class Twins:
+    """Two pools: librbd works in `theirs`, rbd_native in `mine`; each may have a data pool of its own."""
+
+    def __init__(self, ceph: CephCluster, name: str) -> None:
+        self._ceph = ceph
+        self.pools = (f"{name}-theirs", f"{name}-mine")
+        self.data_pools = tuple(f"{pool}-data" for pool in self.pools)
+        for pool in self.pools + self.data_pools:
+            ceph.create_pool(pool, pg_num=4)
+        self._clusters = [ceph.rados(), ceph.rados()]
+        self.ioctxs = [client.open_ioctx(pool) for client, pool in zip(self._clusters, self.pools, strict=True)]
+        self._ids = [client.pool_lookup(pool) for client, pool in zip(self._clusters, self.data_pools, strict=True)]
+        self._own = [ioctx.get_pool_id() for ioctx in self.ioctxs]
+
+    def close(self) -> None:
+        for ioctx in self.ioctxs:
+            ioctx.close()
+        for client in self._clusters:
+            client.shutdown()
+        for pool in self.pools + self.data_pools:
+            self._ceph.remove_pool(pool)
+
+    def both(self, call: Callable[..., Any]) -> Outcome:
+        """`call(module, ioctx, side)` on either side. `side`: 0 for librbd, 1 for rbd_native."""
+        theirs = outcome(lambda: call(real, self.ioctxs[0], 0))
+        mine = outcome(lambda: call(ours, self.ioctxs[1], 1))
+        assert mine == theirs, f"librbd: {theirs}, ours: {mine}"
+        return mine
+
+    def stored(self, namespace: str = "") -> dict[str, Stored]:
+        """Both pools, and their data pools, hold the same; that, with ids and times taken out."""
+        found = []
+        for client, pools, number, own in zip(
+            self._clusters, zip(self.pools, self.data_pools, strict=True), self._ids, self._own, strict=True
+        ):
+            everything: dict[str, Stored] = {}
+            for prefix, pool in zip(("", "data:"), pools, strict=True):
+                with client.open_ioctx(pool) as ioctx:
+                    ioctx.set_namespace(namespace)
+                    everything |= {prefix + name: one for name, one in contents(rados, ioctx).items()}
+            found.append(normal(everything, {number: "data pool", own: "pool"}))
+        theirs, mine = found
+        pairs = {name: (theirs.get(name), mine.get(name)) for name in theirs | mine}
+        different = {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
+        assert not different, f"object: (librbd's, ours): {different}"
+        return mine
+
+    def clean(self) -> None:
+        """Remove all images."""
+        for module, ioctx in zip((real, ours), self.ioctxs, strict=True):
+            for name in list(module.RBD().list(ioctx)):
+                module.RBD().remove(ioctx, name)

@@ -1,0 +1,108 @@
+"""What a pool holds, object by object, and the same with everything taken out of it that two runs cannot have alike.
+
+Read through the rados-shaped face of either kind of cluster, not through rbd_native's own port.
+"""
+
+import struct
+import time
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+_ALL = 1 << 30
+_TIME_KEYS = ("create_timestamp", "access_timestamp", "modify_timestamp")
+_TRASH_TIMES = 16  # two times, in front of the state that ends the entry
+
+
+class Stored(NamedTuple):
+    """One object."""
+
+    data: bytes
+    omap: dict[str, bytes]
+    xattrs: dict[str, bytes]
+
+
+def contents(rados_module: Any, ioctx: Any) -> dict[str, Stored]:
+    """Every object of the namespace that the ioctx is set to, by name."""
+    names = sorted(found.key for found in ioctx.list_objects())
+    return {name: stored(rados_module, ioctx, name) for name in names}
+
+
+def stored(rados_module: Any, ioctx: Any, name: str) -> Stored:
+    with rados_module.ReadOpCtx() as operation:
+        pairs, _ = ioctx.get_omap_vals(operation, "", "", 1 << 16)
+        ioctx.operate_read_op(operation, name)
+        omap = {key: value or b"" for key, value in pairs}  # python-rados: None for an empty one
+    size, _ = ioctx.stat(name)
+    return Stored(ioctx.read(name, size) if size else b"", omap, dict(ioctx.get_xattrs(name)))
+
+
+def data_objects(rados_module: Any, ioctx: Any) -> list[str]:
+    """The names of all objects that hold image data."""
+    return sorted(found.key for found in ioctx.list_objects() if found.key.startswith("rbd_data."))
+
+
+def normal(pool: Mapping[str, Stored], pool_ids: Mapping[int, str] | None = None) -> dict[str, Stored]:
+    """The same with ids of images by their names, ids of pools as `pool_ids` says, and time stamps as one word.
+
+    Time stamps that are not of the last minutes stay as they are, and so tell.
+    """
+    return _Normal(pool, pool_ids or {}).pool()
+
+
+class _Normal:
+    def __init__(self, pool: Mapping[str, Stored], pool_ids: Mapping[int, str]) -> None:
+        self._pool = pool
+        self._pool_ids = pool_ids
+        nothing = Stored(b"", {}, {})
+        directory = pool.get("rbd_directory", nothing).omap
+        self._names = {key.removeprefix("id_"): text(value) for key, value in directory.items() if key.startswith("id_")}
+        for key, value in pool.get("rbd_trash", nothing).omap.items():
+            (length,) = struct.unpack_from("<I", value, 7)
+            self._names[key.removeprefix("id_")] = value[11 : 11 + length].decode()
+
+    def pool(self) -> dict[str, Stored]:
+        return {self.key(name): self.stored(name) for name in self._pool}
+
+    def stored(self, name: str) -> Stored:
+        one = self._pool[name]
+        omap = {self.key(key): self.value(name, key, value) for key, value in one.omap.items()}
+        data = self.ids(one.data) if name.startswith("rbd_id.") else one.data
+        return Stored(data, omap, {key: self.ids(value) for key, value in one.xattrs.items()})
+
+    def key(self, key: str) -> str:
+        for identifier, name in self._names.items():
+            key = key.replace(identifier, f"<{name}>")
+        for number, role in self._pool_ids.items():
+            key = key.replace(f"rbd_data.{number}.", f"rbd_data.<{role}>.")
+        return key
+
+    def value(self, oid: str, key: str, value: bytes) -> bytes:
+        if key in _TIME_KEYS and len(value) == 8:
+            return _recent(value)
+        if key == "data_pool_id":
+            number = int.from_bytes(value, "little")
+            return self._pool_ids.get(number, str(number)).encode()
+        if oid == "rbd_trash" and key.startswith("id_"):
+            return value[: -_TRASH_TIMES - 1] + _recent(value[-17:-9]) + _recent(value[-9:-1]) + value[-1:]
+        return self.ids(value)
+
+    def ids(self, value: bytes) -> bytes:
+        """Ids, and data prefixes made of them, with the lengths in front of them: those differ too."""
+        for identifier, name in self._names.items():
+            owners = [f"rbd_data.{number}." for number in self._pool_ids]
+            for prefix in [*owners, "rbd_data.", ""]:
+                whole = (prefix + identifier).encode()
+                value = value.replace(struct.pack("<I", len(whole)) + whole, self.key(prefix + f"<{name}>").encode())
+        return value
+
+
+def text(value: bytes) -> str:
+    """A string as Ceph encodes it."""
+    (length,) = struct.unpack_from("<I", value)
+    assert len(value) == 4 + length
+    return value[4:].decode("utf-8", "surrogateescape")
+
+
+def _recent(value: bytes) -> bytes:
+    seconds, nanoseconds = struct.unpack("<II", value)
+    return b"<now>" if -5 < time.time() - seconds < 300 and nanoseconds < 10**9 else value
