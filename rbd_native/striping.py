@@ -308,6 +308,7 @@ class Layout:
         shift, block = self._shift, self._block
         ends = starts + sizes
         first = starts >> shift
+        # An empty range has no blocks; what its end - 1 gives, wrapped at offset 0, is not taken.
         numbers = np.where(sizes > 0, ((ends - 1) >> shift) - first + 1, 0)
         for request, ordinal in _ragged(numbers, rows):
             at = np.maximum((first[request] + ordinal) << shift, starts[request])
