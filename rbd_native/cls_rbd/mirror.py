@@ -208,7 +208,7 @@ def mirror_image_map_remove(global_id: text) -> None:
 
 @method("rbd", READ_WRITE)
 def mirror_image_snapshot_unlink_peer(snap_id: u64, peer_uuid: text) -> None:
-    """ENOENT, EINVAL for another kind of snapshot; ERESTART where it is the last peer."""
+    """ENOENT, EINVAL for another kind of snapshot."""
 
 
 @method("rbd", READ_WRITE)

@@ -37,7 +37,38 @@ def run(handler: Handler, context: ObjectContext, data: bytes) -> bytes:
         raise Refusal(-error.errno) from None
 
 
-class ReadContext(ObjectContext):
+class _NoChanges(ObjectContext):
+    """For methods that were declared to read only: whatever they try to change is EIO."""
+
+    def _refuse(self, *_: object) -> NoReturn:
+        raise ClassError(errno.EIO)
+
+    def create(self, exclusive: bool = False) -> None:
+        self._refuse()
+
+    def write(self, offset: int, data: bytes) -> None:
+        self._refuse()
+
+    def write_full(self, data: bytes) -> None:
+        self._refuse()
+
+    def truncate(self, size: int) -> None:
+        self._refuse()
+
+    def remove(self) -> None:
+        self._refuse()
+
+    def set_xattr(self, name: str, value: bytes) -> None:
+        self._refuse()
+
+    def set_omap(self, values: Mapping[bytes, bytes]) -> None:
+        self._refuse()
+
+    def remove_omap(self, keys: Iterable[bytes]) -> None:
+        self._refuse()
+
+
+class ReadContext(_NoChanges):
     """An object, or one of its clones, that nobody changes."""
 
     def __init__(self, db: sqlite3.Connection, oid: str, state: State, seq: int, client: Entity) -> None:
@@ -78,33 +109,6 @@ class ReadContext(ObjectContext):
     def now(self) -> UTime:
         return UTime(*divmod(time.time_ns(), 10**9))
 
-    def _refuse(self, *_: object) -> NoReturn:
-        raise ClassError(errno.EPERM)  # a method that was declared to read only
-
-    def create(self, exclusive: bool = False) -> None:
-        self._refuse()
-
-    def write(self, offset: int, data: bytes) -> None:
-        self._refuse()
-
-    def write_full(self, data: bytes) -> None:
-        self._refuse()
-
-    def truncate(self, size: int) -> None:
-        self._refuse()
-
-    def remove(self) -> None:
-        self._refuse()
-
-    def set_xattr(self, name: str, value: bytes) -> None:
-        self._refuse()
-
-    def set_omap(self, values: Mapping[bytes, bytes]) -> None:
-        self._refuse()
-
-    def remove_omap(self, keys: Iterable[bytes]) -> None:
-        self._refuse()
-
 
 class WriteContext(ObjectContext):
     """An object within a write operation."""
@@ -131,18 +135,25 @@ class WriteContext(ObjectContext):
         return self._change.read(offset, length or self._change.size)
 
     def xattr(self, name: str) -> bytes | None:
-        return objects.xattr(self._db, self._before, name) if self._before is not None else None
+        before = self._stored()
+        return objects.xattr(self._db, before, name) if before is not None else None
 
     def xattrs(self) -> dict[str, bytes]:
-        return objects.xattrs(self._db, self._before) if self._before is not None else {}
+        before = self._stored()
+        return objects.xattrs(self._db, before) if before is not None else {}
 
     def omap(self, key: bytes) -> bytes | None:
         return objects.omap(self._db, self._before, key) if self._before is not None else None
 
     def omap_page(self, after: bytes, limit: int, prefix: bytes = b"") -> tuple[dict[bytes, bytes], bool]:
-        if self._before is None:
-            return {}, False
-        return objects.omap_page(self._db, self._before, after, limit, prefix)
+        before = self._stored()
+        return objects.omap_page(self._db, before, after, limit, prefix) if before is not None else ({}, False)
+
+    def _stored(self) -> State | None:
+        """What there is to read: nothing of a missing object, ENOENT for one that is there but not stored yet."""
+        if self._before is None and self._change.exists:
+            raise ClassError(errno.ENOENT)
+        return self._before
 
     def snapset_seq(self) -> int:
         return self._change.row.seq if self._change.row is not None else 0
@@ -178,3 +189,7 @@ class WriteContext(ObjectContext):
 
     def remove_omap(self, keys: Iterable[bytes]) -> None:
         self._change.remove_omap(list(keys))
+
+
+class LookContext(_NoChanges, WriteContext):
+    """An object within a write operation, for a method that only reads."""

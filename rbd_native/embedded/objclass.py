@@ -53,7 +53,8 @@ class ObjectContext(ABC):
     def size(self) -> int:
         """ClassError(ENOENT) where the object does not exist."""
 
-    # data, xattrs and omap: as before the operation
+    # Data, xattrs and omap: as before the operation. On an object that this operation has created they are not to be
+    # had yet: ClassError(ENOENT) for all but `omap`.
     @abstractmethod
     def read(self, offset: int, length: int) -> bytes:
         """Length 0: to the end. ClassError(ENOENT) on a missing object."""
@@ -121,9 +122,12 @@ class Handler(NamedTuple):
 
     method: Method[Any, Any]
     run: Callable[..., Any]
+    must_exist: bool
 
     def __call__(self, context: ObjectContext, data: bytes) -> bytes:
         """Decode the request, run, encode the reply. Input that cannot be read is EINVAL, as on a real OSD."""
+        if self.must_exist and not context.exists():
+            raise ClassError(errno.ENOENT)
         try:
             arguments = self.method.decode_request(data)
         except DecodeError:
@@ -140,18 +144,19 @@ HANDLERS: dict[tuple[str, str], Handler] = {}
 
 
 def handles(
-    method: Method[Any, R],
+    method: Method[Any, R], *, must_exist: bool = False
 ) -> Callable[[Callable[Concatenate[ObjectContext, P], R]], Callable[Concatenate[ObjectContext, P], R]]:
     """Register a function as the embedded OSD's side of a declared method: the object, then the arguments in
     order.
 
-    The declaration's defaults are already filled in. TypeError where the number of arguments differs.
+    The declaration's defaults are already filled in. TypeError where the number of arguments differs. With
+    `must_exist`, a missing object is ENOENT even where the request cannot be read.
     """
 
     def register(function: Callable[Concatenate[ObjectContext, P], R]) -> Callable[Concatenate[ObjectContext, P], R]:
         if len(inspect.signature(function).parameters) != len(method.parameters) + 1:
             raise TypeError(f"{function} takes other arguments than {method}")
-        HANDLERS[method.cls, method.name] = Handler(method, function)
+        HANDLERS[method.cls, method.name] = Handler(method, function, must_exist)
         return function
 
     return register

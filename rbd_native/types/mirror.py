@@ -119,7 +119,7 @@ class MirrorImageStatus:
             for site in sites
         }
         local = states.pop("", None)
-        missing = SiteState(MirrorImageStatusState.UNKNOWN, "status not found", UTime(), False)
+        missing = SiteState(MirrorImageStatusState.UNKNOWN, "", UTime(), False)
         return cls(local or missing, local is not None, [RemoteSiteState(*item) for item in states.items()])
 
     @property

@@ -65,6 +65,10 @@ class MirrorSnapshotNamespace:
     snap_seqs: dict[u64, u64]
 
     @property
+    def is_non_primary(self) -> bool:
+        return self.state in (MirrorSnapshotState.NON_PRIMARY, MirrorSnapshotState.NON_PRIMARY_DEMOTED)
+
+    @property
     def is_primary(self) -> bool:
         return self.state in (MirrorSnapshotState.PRIMARY, MirrorSnapshotState.PRIMARY_DEMOTED)
 

@@ -7,6 +7,7 @@ import errno
 
 from rbd_native import cls_lock
 from rbd_native.cls_lock import LockNames
+from rbd_native.embedded.classes import omap
 from rbd_native.embedded.objclass import ClassError, ObjectContext, handles
 from rbd_native.encoding import DecodeError, UTime, decode, encode
 from rbd_native.types import (
@@ -24,6 +25,7 @@ from rbd_native.types import (
 _PREFIX = "lock."
 _EXCLUSIVE = (LockType.EXCLUSIVE, LockType.EXCLUSIVE_EPHEMERAL)
 _VALID = (*_EXCLUSIVE, LockType.SHARED)
+_NEVER_LOCKED = LockInfo({}, LockType.NONE, "")
 _BOTH_FLAGS = LockFlag.MAY_RENEW | LockFlag.MUST_RENEW
 
 
@@ -32,25 +34,28 @@ def _caller(context: ObjectContext, cookie: str) -> LockerId:
 
 
 def _load(context: ObjectContext, name: str) -> LockInfo:
-    """Without the lockers that have lapsed."""
+    """Without the lockers that have lapsed. The object of an ephemeral lock goes with the last of them."""
     raw = context.xattr(_PREFIX + name)
     if raw is None:
-        return LockInfo({}, LockType.NONE, "")
+        return _NEVER_LOCKED
     try:
         info: LockInfo = decode(LockInfo, raw)
     except DecodeError:
         raise ClassError(errno.EIO) from None
     now = context.now()
     alive = {holder: locker for holder, locker in info.lockers.items() if not locker.expired(now)}
+    if not alive and info.type == LockType.EXCLUSIVE_EPHEMERAL:
+        context.remove()
     return dataclasses.replace(info, lockers=alive)
 
 
-def _load_to_change(context: ObjectContext, name: str) -> LockInfo:
-    """As :func:`_load`; the object of an ephemeral lock goes with its last holder."""
-    info = _load(context, name)
-    if not info.lockers and info.type == LockType.EXCLUSIVE_EPHEMERAL:
-        context.remove()
-    return info
+def _load_or_new(context: ObjectContext, name: str) -> LockInfo:
+    try:
+        return _load(context, name)
+    except ClassError as error:
+        if error.errno != errno.ENOENT:
+            raise
+        return _NEVER_LOCKED
 
 
 def _save(context: ObjectContext, name: str, info: LockInfo) -> None:
@@ -70,7 +75,7 @@ def lock(
 ) -> None:
     if type not in _VALID or not name or flags & _BOTH_FLAGS == _BOTH_FLAGS:
         raise ClassError(errno.EINVAL)
-    info = _load_to_change(context, name)
+    info = _load_or_new(context, name)
     if info.lockers and info.tag != tag:
         raise ClassError(errno.EBUSY)
     me = _caller(context, cookie)
@@ -128,6 +133,7 @@ def _held(context: ObjectContext, name: str, type: LockType, cookie: str, tag: s
     """The lock, if the caller holds it just so; EBUSY otherwise."""
     if type not in _VALID or not name:
         raise ClassError(errno.EINVAL)
+    omap.require_object(context)
     info = _load(context, name)
     me = _caller(context, cookie)
     if me not in info.lockers or info.type != type or info.tag != tag:

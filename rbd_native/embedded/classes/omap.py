@@ -74,6 +74,11 @@ def listing(context: ObjectContext, prefix: bytes, after: str, limit: int) -> di
     return found
 
 
+def entries(context: ObjectContext, prefix: bytes) -> dict[str, bytes]:
+    """All entries of a prefix, as a listing gives them: without one that is named by the bare prefix."""
+    return listing(context, prefix, "", 2**64 - 1)
+
+
 def require_object(context: ObjectContext) -> None:
     if not context.exists():
         raise ClassError(errno.ENOENT)

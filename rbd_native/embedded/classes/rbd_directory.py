@@ -35,9 +35,8 @@ def get_id(context: ObjectContext) -> str:
     return found
 
 
-@handles(cls_rbd.set_id)
+@handles(cls_rbd.set_id, must_exist=True)
 def set_id(context: ObjectContext, image_id: str) -> None:
-    omap.require_object(context)
     if not is_valid_id(image_id):
         raise ClassError(errno.EINVAL)
     if context.size():

@@ -124,6 +124,7 @@ def get_data_pool(context: ObjectContext) -> int:
 
 @handles(cls_rbd.get_stripe_unit_count)
 def get_stripe_unit_count(context: ObjectContext) -> tuple[int, int]:
+    omap.require_object(context)
     require_feature(context, c.RBD_FEATURE_STRIPINGV2)
     unit = omap.find(context, b"stripe_unit", u64)
     if unit is None:
@@ -145,7 +146,7 @@ def set_stripe_unit_count(context: ObjectContext, stripe_unit: int, stripe_count
 
 
 def _object_size(order: int) -> int:
-    return 1 << order & 63
+    return 1 << (order % 64)
 
 
 # --- time stamps
@@ -167,6 +168,7 @@ def get_modify_timestamp(context: ObjectContext) -> UTime:
 
 
 def _timestamp(context: ObjectContext, entry: bytes) -> UTime:
+    omap.require_object(context)
     found: UTime = omap.find(context, entry, utime, UTime())
     return found
 

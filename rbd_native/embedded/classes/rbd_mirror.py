@@ -80,7 +80,7 @@ def _require_enabled(context: ObjectContext) -> None:
 
 
 def _peers(context: ObjectContext) -> list[MirrorPeer]:
-    return [omap.parse(MirrorPeer, raw) for raw in context.omap_all(_PEER).values()]
+    return [omap.parse(MirrorPeer, raw) for raw in omap.entries(context, _PEER).values()]
 
 
 def _change_peer(context: ObjectContext, uuid: str, **changes: object) -> None:
@@ -211,7 +211,7 @@ def mirror_image_remove(context: ObjectContext, image_id: str) -> None:
 
 @handles(cls_rbd.mirror_instances_list)
 def mirror_instances_list(context: ObjectContext) -> list[str]:
-    return [omap.name_of(_INSTANCE, entry) for entry in context.omap_all(_INSTANCE)]
+    return list(omap.entries(context, _INSTANCE))
 
 
 @handles(cls_rbd.mirror_instances_add)
@@ -237,4 +237,4 @@ def mirror_image_map_update(context: ObjectContext, global_id: str, image_map: M
 
 @handles(cls_rbd.mirror_image_map_remove)
 def mirror_image_map_remove(context: ObjectContext, global_id: str) -> None:
-    omap.drop(context, omap.key(_IMAGE_MAP, global_id))
+    omap.discard(context, omap.key(_IMAGE_MAP, global_id))

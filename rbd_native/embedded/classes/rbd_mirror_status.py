@@ -80,17 +80,17 @@ def mirror_image_status_remove(context: ObjectContext, global_id: str) -> None:
 
 def remove_status(context: ObjectContext, global_id: str) -> None:
     """Of all sites."""
-    omap.discard(context, omap.key(_LOCAL, global_id), *context.omap_all(_remote_prefix(global_id)))
+    prefix = _remote_prefix(global_id)
+    remote = [omap.key(prefix, mirror_uuid) for mirror_uuid in omap.entries(context, prefix)]
+    omap.discard(context, omap.key(_LOCAL, global_id), *remote)
 
 
 @handles(cls_rbd.mirror_image_status_remove_down)
 def mirror_image_status_remove_down(context: ObjectContext) -> None:
     watchers = _watchers(context)
     for prefix in (_LOCAL, _REMOTE):
-        entries = context.omap_all(prefix).items()
-        down = [entry for entry, raw in entries if _origin(raw) not in watchers]
-        if down:
-            omap.drop(context, *down)
+        entries = omap.entries(context, prefix).items()
+        omap.discard(context, *[omap.key(prefix, name) for name, raw in entries if _origin(raw) not in watchers])
 
 
 def _origin(raw: bytes) -> EntityInstance:
@@ -101,11 +101,8 @@ def _origin(raw: bytes) -> EntityInstance:
 # --- what is known of an image
 
 
-def _status(
-    context: ObjectContext, global_id: str, watchers: Collection[EntityInstance]
-) -> list[MirrorImageSiteStatus]:
-    prefix = _remote_prefix(global_id)
-    found = {omap.name_of(prefix, entry): raw for entry, raw in context.omap_all(prefix).items()}
+def _status(context: ObjectContext, global_id: str, watchers: Collection[EntityInstance]) -> list[MirrorImageSiteStatus]:
+    found = omap.entries(context, _remote_prefix(global_id))
     local = context.omap(omap.key(_LOCAL, global_id))
     if local is not None:
         found = {"": local, **found}
@@ -135,19 +132,17 @@ def mirror_image_status_list(
     return images, {image_id: MirrorImageStatus.of(known) for image_id, known in sites.items() if known}
 
 
-def _images(context: ObjectContext, after: str, limit: int) -> dict[str, MirrorImage]:
+def _images(context: ObjectContext, after: str = "", limit: int = 2**64 - 1) -> dict[str, MirrorImage]:
     entries = omap.listing(context, IMAGE, after, limit)
     return {image_id: omap.parse(MirrorImage, raw) for image_id, raw in entries.items()}
 
 
 @handles(cls_rbd.mirror_image_status_get_summary)
-def mirror_image_status_get_summary(
-    context: ObjectContext, peers: list[MirrorPeer]
-) -> dict[MirrorImageStatusState, int]:
+def mirror_image_status_get_summary(context: ObjectContext, peers: list[MirrorPeer]) -> dict[MirrorImageStatusState, int]:
     watchers = _watchers(context)
     direction, sending = _summary_direction(peers)
     counts: dict[MirrorImageStatusState, int] = {}
-    for image in _images(context, "", 2**64 - 1).values():
+    for image in _images(context).values():
         state = _summary_state(_status(context, image.global_id, watchers), direction, sending)
         counts[state] = counts.get(state, 0) + 1
     return counts
@@ -203,7 +198,7 @@ def _server(context: ObjectContext, global_id: str, watchers: Collection[EntityI
 def mirror_image_instance_list(context: ObjectContext, after: str, max_return: int) -> dict[str, EntityInstance]:
     watchers = _watchers(context)
     found: dict[str, EntityInstance] = {}
-    for image_id, image in _images(context, after, 2**64 - 1).items():
+    for image_id, image in _images(context, after).items():
         if len(found) >= max_return:
             break
         try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-from typing import Any
 
 from rbd_native import cls_rbd
 from rbd_native.constants import RBD_MAX_OBJECT_MAP_OBJECTS
@@ -12,9 +11,9 @@ from rbd_native.embedded.objclass import ClassError, ObjectContext, handles
 from rbd_native.object_map import BitVector, ObjectMapCorrupt, ObjectState
 
 
-def _decode(raw: bytes, **checks: Any) -> BitVector:
+def _decode(raw: bytes, *, for_update: bool = False) -> BitVector:
     try:
-        return BitVector.decode(raw, **checks)
+        return BitVector.decode(raw, for_update=for_update)
     except ObjectMapCorrupt:
         raise ClassError(errno.EINVAL) from None
 
@@ -52,15 +51,16 @@ def object_map_resize(context: ObjectContext, object_count: int, default_state: 
 @handles(cls_rbd.object_map_update)
 def object_map_update(context: ObjectContext, start: int, end: int, state: int, expected: int | None) -> None:
     omap.require_object(context)
-    # Only the blocks in question are held against their checksums, but those must be there.
-    vector = _decode(omap.data(context), need_crcs=True, check_header=False, check_data=False)
+    vector = _decode(omap.data(context), for_update=True)
     if start >= end or end > len(vector):
         raise ClassError(errno.ERANGE)
     try:
         vector.verify(start, end)
     except ObjectMapCorrupt:
         raise ClassError(errno.EINVAL) from None
-    if vector.set_range(start, end, state, expected):
+    if (expected or 0) > 3:
+        return  # no entry is in a state that does not exist
+    if vector.set_range(start, end, state & 3, expected):
         for offset, data in vector.patch(start, end):
             context.write(offset, data)
 

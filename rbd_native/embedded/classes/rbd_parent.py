@@ -29,6 +29,7 @@ _CHILDREN = set[ChildImageSpec]
 
 @handles(cls_rbd.parent_get)
 def parent_get(context: ObjectContext) -> ParentImageSpec:
+    omap.require_object(context)
     parent = load_parent(context) if has_feature(context, c.RBD_FEATURE_LAYERING) else None
     return parent.spec if parent else NO_PARENT
 
@@ -86,6 +87,7 @@ def _detach(context: ObjectContext, *, legacy: bool = False) -> None:
 
 @handles(cls_rbd.get_parent)
 def get_parent(context: ObjectContext, snap_id: int) -> tuple[int, str, int, int]:
+    omap.require_object(context)
     absent = NO_PARENT.pool_id, NO_PARENT.image_id, NO_PARENT.snap_id, 0
     if not has_feature(context, c.RBD_FEATURE_LAYERING):
         return absent

@@ -98,8 +98,14 @@ def _check_room(context: ObjectContext, name: str, snap_id: int, namespace: Snap
         # The limit is looked at before each older snapshot, so which error comes depends on their order.
         if count >= limit:
             raise ClassError(errno.EDQUOT)
-        if old.id == snap_id or (old.name == name and old.namespace == namespace):
+        if old.id == snap_id or (old.name == name and _same(old.namespace, namespace)):
             raise ClassError(errno.EEXIST)
+
+
+def _same(one: SnapshotNamespace, other: SnapshotNamespace) -> bool:
+    """The trash is one namespace, whatever its snapshots were."""
+    both_trash = isinstance(one, TrashSnapshotNamespace) and isinstance(other, TrashSnapshotNamespace)
+    return both_trash or one == other
 
 
 @handles(cls_rbd.snapshot_remove)
@@ -178,6 +184,7 @@ def _snapshot_count(context: ObjectContext) -> int:
 
 @handles(cls_rbd.get_protection_status)
 def get_protection_status(context: ObjectContext, snap_id: int) -> ProtectionStatus:
+    omap.require_object(context)
     status = _snapshot_not_head(context, snap_id).protection_status
     if status > ProtectionStatus.PROTECTED:
         raise ClassError(errno.EIO)
@@ -201,13 +208,6 @@ def mirror_image_snapshot_unlink_peer(context: ObjectContext, snap_id: int, peer
     snapshot, namespace = _mirror_snapshot(context, snap_id)
     if peer_uuid not in namespace.mirror_peer_uuids:
         raise ClassError(errno.ENOENT)
-    newer = (
-        other
-        for other in all_snapshots(context)
-        if other.id > snap_id and isinstance(other.namespace, MirrorSnapshotNamespace)
-    )
-    if len(namespace.mirror_peer_uuids) == 1 and any(newer):
-        raise ClassError(errno.ERESTART)
     left = namespace.mirror_peer_uuids - {peer_uuid}
     save_snapshot(context, snapshot, namespace=dataclasses.replace(namespace, mirror_peer_uuids=left))
 
@@ -218,7 +218,7 @@ def mirror_image_snapshot_set_copy_progress(
 ) -> None:
     snapshot, namespace = _mirror_snapshot(context, snap_id)
     changed = dataclasses.replace(namespace, complete=complete)
-    if not namespace.is_primary:
+    if namespace.is_non_primary:
         changed = dataclasses.replace(changed, last_copied_object_number=last_copied_object_number)
     save_snapshot(context, snapshot, namespace=changed)
 
