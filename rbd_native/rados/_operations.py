@@ -23,14 +23,14 @@ _SHUT_DOWN: Final = Reply(-errno.ESHUTDOWN)
 _ROOM: Final = 65536
 
 
-class Refused(Operation):
-    """An operation that cannot even be sent."""
+class Settled(Operation):
+    """An operation whose reply is known without sending it."""
 
     __slots__ = ("_reply",)
 
-    def __init__(self, oid: str, code: int) -> None:
+    def __init__(self, oid: str, reply: Reply) -> None:
         super().__init__(oid)
-        self._reply = Reply(-code)
+        self._reply = reply
 
     def start(self, resume: Resume) -> Reply:
         return self._reply

@@ -156,7 +156,7 @@ def write(ioctx: Any, oid: str, steps: Sequence[WriteStep]) -> Reply:
     with rados.WriteOpCtx() as operation:
         for step in steps:
             _add(ioctx, operation, step)
-        ioctx.operate_write_op(operation, oid)
+        ioctx.operate_write_op(operation, oid, int(time.time()))  # else it sets the time of 1970
     return Reply(0, (None,) * len(steps), ioctx.get_last_version())
 
 
@@ -169,12 +169,17 @@ def _add(ioctx: Any, operation: Any, step: Any) -> None:
 
 def _fail_ok(ioctx: Any, operation: Any, step: port.FailOk) -> None:
     _add(ioctx, operation, step.step)
-    operation.set_flags(_FAIL_OK)
+    operation.set_flags(_FAIL_OK)  # of the step added last
 
 
 def _zero(ioctx: Any, operation: Any, step: port.Zero) -> None:
     if step.length:
         raise Refusal(errno.EOPNOTSUPP)
+
+
+def _omap_remove_range(ioctx: Any, operation: Any, step: port.OmapRemoveRange) -> None:
+    if step.first < step.last:  # an OSD in memory runs on, past the end
+        ioctx.remove_omap_range2(operation, _text(step.first), _text(step.last))
 
 
 def _omap_set(ioctx: Any, operation: Any, step: port.OmapSet) -> None:
@@ -184,8 +189,8 @@ def _omap_set(ioctx: Any, operation: Any, step: port.OmapSet) -> None:
 _WRITERS: Final[Mapping[type, Callable[[Any, Any, Any], Any]]] = {
     port.AllocHint: lambda ioctx, operation, step: None,
     port.Append: lambda ioctx, operation, step: operation.append(bytes(step.data)),
-    # Removing an xattr that is not there fails only where the object is not there either.
-    port.AssertExists: lambda ioctx, operation, step: operation.rm_xattr("rbd_native.none"),
+    # What is not there compares as if it were empty, but only in an object that is there.
+    port.AssertExists: lambda ioctx, operation, step: operation.omap_cmp("rbd_native.none", "", _EQUAL),
     port.AssertVersion: lambda ioctx, operation, step: operation.assert_version(step.version),
     port.CmpExt: lambda ioctx, operation, step: operation.cmpext(bytes(step.data), step.offset),
     port.Create: lambda ioctx, operation, step: operation.new(1 if step.exclusive else 0),
@@ -194,9 +199,7 @@ _WRITERS: Final[Mapping[type, Callable[[Any, Any, Any], Any]]] = {
     port.OmapClear: lambda ioctx, operation, step: ioctx.clear_omap(operation),
     port.OmapCmp: lambda ioctx, operation, step: operation.omap_cmp(_text(step.key), _text(step.value), _EQUAL),
     port.OmapRemove: lambda ioctx, operation, step: ioctx.remove_omap_keys(operation, tuple(map(_text, step.keys))),
-    port.OmapRemoveRange: lambda ioctx, operation, step: ioctx.remove_omap_range2(
-        operation, _text(step.first), _text(step.last)
-    ),
+    port.OmapRemoveRange: _omap_remove_range,
     port.OmapSet: _omap_set,
     port.Remove: lambda ioctx, operation, step: operation.remove(),
     port.RmXattr: lambda ioctx, operation, step: operation.rm_xattr(step.name),

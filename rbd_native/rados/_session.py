@@ -28,6 +28,7 @@ from rbd_native.engine import PENDING, Resume, Suspension
 from rbd_native.rados import _cxx
 from rbd_native.rados._libc import COMPLETED, Library
 from rbd_native.rados._steps import Toolbox, Unsupported
+from rbd_native.rados.composed import submit
 from rbd_native.rados.port import Call, Outcome, RadosError
 
 _WORKERS: Final = 4
@@ -263,8 +264,7 @@ class Blocking(Call):
             return Outcome(-error.errno)
 
     def start(self, resume: Resume) -> Any:
-        self._session.workers.submit(lambda: resume(self.block()))
-        return PENDING
+        return submit(self._session.workers, self.block, resume)
 
 
 def _leave() -> None:

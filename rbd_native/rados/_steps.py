@@ -83,8 +83,20 @@ def _write_same(tools: Toolbox, operation: int, step: port.WriteSame) -> None:
     _copying("write_op_writesame", tools.library, operation, step.data, step.length, step.offset)
 
 
+def effective(step: Any) -> bool:
+    """Whether a step of a write has anything to do. Where it has not, sending it could do harm."""
+    match step:
+        case port.FailOk(step=inner):
+            return effective(inner)
+        case port.Zero(length=0):  # fails an assertion in the OSD and ends it
+            return False
+        case port.OmapRemoveRange(first=first, last=last):  # an OSD in memory runs on, past the end
+            return first < last
+    return True
+
+
 def _zero(tools: Toolbox, operation: int, step: port.Zero) -> None:
-    if step.length:  # length 0 fails an assertion in the OSD and ends it
+    if effective(step):
         tools.library.write_op_zero(operation, step.offset, step.length)
 
 
@@ -121,7 +133,8 @@ def _omap_remove(tools: Toolbox, operation: int, step: port.OmapRemove) -> None:
 
 def _omap_remove_range(tools: Toolbox, operation: int, step: port.OmapRemoveRange) -> None:
     first, last = step.first, step.last
-    tools.library.write_op_omap_rm_range2(operation, first, len(first), last, len(last))
+    if effective(step):
+        tools.library.write_op_omap_rm_range2(operation, first, len(first), last, len(last))
 
 
 def _omap_clear(tools: Toolbox, operation: int, step: port.OmapClear) -> None:
@@ -146,8 +159,9 @@ def _alloc_hint(tools: Toolbox, operation: int, step: port.AllocHint) -> None:
 
 
 def _fail_ok(tools: Toolbox, operation: int, step: port.FailOk) -> None:
-    WRITERS[type(step.step)](tools, operation, step.step)
-    if type(step.step) is not port.Zero or step.step.length:  # the flag is for the step added last
+    inner = step.step
+    if effective(inner):  # the flag is for the step added last
+        WRITERS[type(inner)](tools, operation, inner)
         tools.library.write_op_set_flags(operation, _FAIL_OK)
 
 

@@ -79,14 +79,16 @@ class RadosCluster(Cluster):
 
     def pool_stats(self, pool_id: int) -> Call:
         def stats() -> Outcome:
+            if self.rados.pool_reverse_lookup(pool_id) is None:
+                return Outcome(-errno.ENOENT)
             asked = self._command({"prefix": "df", "format": "json"}, b"")
             if asked.rv < 0:
                 return asked
-            for pool in json.loads(asked.value)["pools"]:
-                if pool["id"] == pool_id:
-                    found = pool["stats"]
-                    return Outcome(0, PoolStats(found["bytes_used"], found["objects"], found["max_avail"]))
-            return Outcome(-errno.ENOENT)
+            report = json.loads(asked.value)
+            # A pool is reported some time after it was made, and was empty until then.
+            found: dict[str, int] = next((pool["stats"] for pool in report["pools"] if pool["id"] == pool_id), {})
+            available = found.get("max_avail", report["stats"]["total_avail_bytes"])
+            return Outcome(0, PoolStats(found.get("bytes_used", 0), found.get("objects", 0), available))
 
         return self._call(stats)
 

@@ -1,12 +1,27 @@
-"""Operations and calls of the port that consist of others."""
+"""Operations and calls of the port that consist of others, or of something that blocks."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
+from concurrent.futures import Executor
 from typing import Any
 
-from rbd_native.engine import Resume, Task, run
+from rbd_native.engine import PENDING, Failure, Resume, Task, run
 from rbd_native.rados.port import Call, Operation, Outcome, Reply
+
+
+def submit(workers: Executor, block: Callable[[], Any], resume: Resume) -> Any:
+    """Start something that has no form but a blocking one, in a worker thread: PENDING."""
+
+    def work() -> None:
+        try:
+            result = block()
+        except Exception as error:
+            result = Failure(error)
+        resume(result)
+
+    workers.submit(work)
+    return PENDING
 
 
 class ComposedOperation(Operation):

@@ -20,10 +20,10 @@ from typing import Any, Final
 
 from rbd_native.rados import _handle, pure
 from rbd_native.rados._listing import Listing
-from rbd_native.rados._operations import CompoundRead, CompoundWrite, ReadOne, Refused, WriteOne, whole_read
+from rbd_native.rados._operations import CompoundRead, CompoundWrite, ReadOne, Settled, WriteOne, whole_read
 from rbd_native.rados._session import Blocking, Context, Session, extras, library
 from rbd_native.rados._snapshots import CreateSnap, RemoveSnap
-from rbd_native.rados._steps import text
+from rbd_native.rados._steps import effective, text
 from rbd_native.rados._watches import LibradosWatch, Notify, Register
 from rbd_native.rados.cluster import RadosCluster
 from rbd_native.rados.port import (
@@ -41,6 +41,7 @@ from rbd_native.rados.port import (
     RadosError,
     Read,
     ReadStep,
+    Reply,
     SnapContext,
     Write,
     WriteFull,
@@ -159,7 +160,9 @@ class LibradosIo(Io):
                     return find_watchers(self, oid)
                 context = self._at(_SNAPDIR if type(step) is ListSnaps else snap)
         except RadosError as error:
-            return Refused(oid, error.errno)
+            return Settled(oid, Reply(-error.errno))
+        if not steps:
+            return Settled(oid, Reply(0))
         if any(type(step) is Read and not step.length for step in steps):
             return whole_read(self, oid, steps, snap)
         return CompoundRead(context, oid, name, steps)
@@ -169,13 +172,15 @@ class LibradosIo(Io):
         try:
             context = self._under(snapc)
         except RadosError as error:
-            return Refused(oid, error.errno)
+            return Settled(oid, Reply(-error.errno))
         if len(steps) == 1:
             step = steps[0]
             if type(step) is Write:
                 return WriteOne(context, oid, name, step.data, step.offset)
             if type(step) is WriteFull:
                 return WriteOne(context, oid, name, step.data, None)
+        if not any(effective(step) for step in steps):  # librados sends no operation without steps
+            return Settled(oid, Reply(0, (None,) * len(steps)))
         return CompoundWrite(context, oid, name, steps)
 
     def execute(self, oid: str, step: Exec) -> Operation:

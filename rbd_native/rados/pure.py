@@ -19,6 +19,7 @@ from typing import Any, Final
 from rbd_native.engine import PENDING, Resume
 from rbd_native.rados._pure_steps import ROOM, read, write
 from rbd_native.rados.cluster import RadosCluster, outcome_of
+from rbd_native.rados.composed import ComposedCall, submit
 from rbd_native.rados.port import (
     HEAD,
     Call,
@@ -31,6 +32,7 @@ from rbd_native.rados.port import (
     OnWatchError,
     Operation,
     Outcome,
+    RadosError,
     ReadStep,
     Reply,
     SnapContext,
@@ -41,6 +43,10 @@ from rbd_native.rados.watchers import find_watchers
 
 _log = logging.getLogger(__name__)
 _WORKERS: Final = 8
+
+_kept: Final[set[Any]] = set()
+"""What the garbage collector must not find unreachable: notifies under way, since librados alone knows of them, and closed
+watches, since a callback may still be on its way to one."""
 
 
 def cluster(rados: Any) -> RadosCluster:
@@ -73,8 +79,7 @@ class _Blocking(Call):
         return outcome_of(self._function)
 
     def start(self, resume: Resume) -> Any:
-        self._workers.submit(lambda: resume(self.block()))
-        return PENDING
+        return submit(self._workers, self.block, resume)
 
 
 class _Operation(Operation):
@@ -88,13 +93,15 @@ class _Operation(Operation):
     def block(self) -> Reply:
         if self._io.cluster.rados.state != "connected":
             return Reply(-errno.ESHUTDOWN)
-        outcome = outcome_of(self._function)
+        try:
+            outcome = outcome_of(self._function)
+        except UnicodeError:  # names that are not text
+            return Reply(-errno.EOPNOTSUPP)
         reply: Reply = outcome.value if outcome.rv >= 0 else Reply(outcome.rv)
         return reply
 
     def start(self, resume: Resume) -> Any:
-        self._io.workers.submit(lambda: resume(self.block()))
-        return PENDING
+        return submit(self._io.workers, self.block, resume)
 
 
 class PureIo(Io):
@@ -110,13 +117,16 @@ class PureIo(Io):
         workers: ThreadPoolExecutor,
         blocking: Callable[..., Call],
     ) -> None:
+        """RadosError with ENOENT where there is no such pool."""
         self.cluster = cluster
         self.pool_id = pool_id
         self.namespace = namespace
         self.workers = workers
         self._blocking = blocking
         self._stock: dict[Hashable, list[Any]] = {}
-        self._give(None, self._take(None))  # ENOENT now if there is no such pool
+        opened = outcome_of(lambda: self._give(None, self._take(None)))
+        if opened.rv < 0:
+            raise RadosError(-opened.rv, f"pool {pool_id}")
 
     def _take(self, key: SnapContext | int | None) -> Any:
         try:
@@ -167,14 +177,18 @@ class PureIo(Io):
         return self._blocking(lambda: Outcome(0, PureWatch(self, oid, on_notify, on_error, timeout)), oid)
 
     def notify(self, oid: str, payload: bytes, timeout_ms: int) -> Call:
-        return _Notify(self._take(None), oid, payload, timeout_ms)
+        return _Notify(self, oid, payload, timeout_ms)
 
     def watching(self, oid: str, *arguments: Any) -> Any:
-        """A rados.Watch, on an ioctx that goes with it."""
-        return self._take(None).watch(oid, *arguments)
+        """A rados.Watch."""
+        return self.using(lambda ioctx: ioctx.watch(oid, *arguments))
 
     def closing(self, watch: Any) -> Call:
         return self._blocking(lambda: outcome_of(watch.close), "unwatch")
+
+    def using(self, use: Callable[[Any], Any]) -> Any:
+        """What it returns for an ioctx of the head."""
+        return self._with(None, use)
 
     # --- snapshots ---
 
@@ -241,18 +255,25 @@ class PureWatch(Watch):
             return Outcome(-errno.ENOTCONN)
         if self._io.cluster.rados.state != "connected":
             return Outcome(-errno.ESHUTDOWN)
-        return outcome_of(lambda: self._watch.check() / 1000)
+        return outcome_of(lambda: self._watch.check().total_seconds())
 
     def close(self) -> Call:
+        if not self._open:
+            return ComposedCall("unwatch", _nothing)
         self._open = False
+        _kept.add(self)
         return self._io.closing(self._watch)
 
 
-class _Notify(Call):
-    __slots__ = ("_ioctx", "_payload", "_timeout", "what")
+async def _nothing() -> Outcome:
+    return Outcome(0)
 
-    def __init__(self, ioctx: Any, oid: str, payload: bytes, timeout_ms: int) -> None:
-        self._ioctx = ioctx
+
+class _Notify(Call):
+    __slots__ = ("_io", "_payload", "_timeout", "what")
+
+    def __init__(self, io: PureIo, oid: str, payload: bytes, timeout_ms: int) -> None:
+        self._io = io
         self.what = oid
         self._payload = payload
         self._timeout = -(-timeout_ms // 1000) * 1000
@@ -262,11 +283,19 @@ class _Notify(Call):
             return Outcome(-errno.EOPNOTSUPP)
 
         def notified(_: Any, rv: int, acks: Any, timeouts: Any) -> None:
+            _kept.discard(self)
             if rv < 0:
                 resume(Outcome(rv))
                 return
             answered = [(client, cookie, payload or b"") for client, cookie, payload in acks or ()]
             resume(Outcome(0, NotifyReply(answered, list(timeouts or ()))))
 
-        sent = outcome_of(lambda: self._ioctx.aio_notify(self.what, notified, self._payload.decode(), self._timeout))
-        return sent if sent.rv < 0 else PENDING
+        def notify(ioctx: Any) -> Any:
+            return ioctx.aio_notify(self.what, notified, self._payload.decode(), self._timeout)
+
+        _kept.add(self)
+        sent = outcome_of(lambda: self._io.using(notify))
+        if sent.rv < 0:
+            _kept.discard(self)
+            return sent
+        return PENDING
