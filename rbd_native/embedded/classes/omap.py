@@ -79,6 +79,16 @@ def entries(context: ObjectContext, prefix: bytes) -> dict[str, bytes]:
     return listing(context, prefix, "", 2**64 - 1)
 
 
+def entries_so_far(context: ObjectContext, prefix: bytes) -> dict[str, bytes]:
+    """As :func:`entries`; none on an object that this operation has created."""
+    try:
+        return entries(context, prefix)
+    except ClassError as error:
+        if error.errno != errno.ENOENT:
+            raise
+        return {}
+
+
 def require_object(context: ObjectContext) -> None:
     if not context.exists():
         raise ClassError(errno.ENOENT)

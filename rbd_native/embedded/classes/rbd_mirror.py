@@ -80,7 +80,7 @@ def _require_enabled(context: ObjectContext) -> None:
 
 
 def _peers(context: ObjectContext) -> list[MirrorPeer]:
-    return [omap.parse(MirrorPeer, raw) for raw in omap.entries(context, _PEER).values()]
+    return [omap.parse(MirrorPeer, raw) for raw in omap.entries_so_far(context, _PEER).values()]
 
 
 def _change_peer(context: ObjectContext, uuid: str, **changes: object) -> None:

@@ -81,7 +81,7 @@ def mirror_image_status_remove(context: ObjectContext, global_id: str) -> None:
 def remove_status(context: ObjectContext, global_id: str) -> None:
     """Of all sites."""
     prefix = _remote_prefix(global_id)
-    remote = [omap.key(prefix, mirror_uuid) for mirror_uuid in omap.entries(context, prefix)]
+    remote = [omap.key(prefix, mirror_uuid) for mirror_uuid in omap.entries_so_far(context, prefix)]
     omap.discard(context, omap.key(_LOCAL, global_id), *remote)
 
 
@@ -102,7 +102,7 @@ def _origin(raw: bytes) -> EntityInstance:
 
 
 def _status(context: ObjectContext, global_id: str, watchers: Collection[EntityInstance]) -> list[MirrorImageSiteStatus]:
-    found = omap.entries(context, _remote_prefix(global_id))
+    found = omap.entries_so_far(context, _remote_prefix(global_id))
     local = context.omap(omap.key(_LOCAL, global_id))
     if local is not None:
         found = {"": local, **found}
