@@ -9,7 +9,7 @@ from typing import Any, Literal, Self, TypeVar
 
 from rbd_native.api import unbuilt
 from rbd_native.api.aio import AioMethods
-from rbd_native.api.boundary import buffer, drive, moment, name_bytes, name_text, shown, uint64
+from rbd_native.api.boundary import buffer, c_int, drive, moment, name_bytes, name_text, shown, uint64
 from rbd_native.api.completion import Completion
 from rbd_native.api.locks import LockMethods
 from rbd_native.api.snapshots import SnapshotMethods
@@ -18,6 +18,7 @@ from rbd_native.engine import spawn
 from rbd_native.errors import IncompleteWriteError, InvalidArgument, make_ex
 from rbd_native.image import io
 from rbd_native.image.context import ImageContext
+from rbd_native.image.reading import read
 from rbd_native.operations import metadata, rebuild_object_map, resize, sparsify
 from rbd_native.operations.features import update as update_features
 from rbd_native.operations.open import open_image
@@ -199,15 +200,17 @@ class Image(AioMethods, LockMethods, SnapshotMethods):
     def read(self, offset: int, length: int, fadvise_flags: int = 0) -> bytes:
         """The bytes of the range, fewer at the end of the image. InvalidArgument where it begins beyond the end."""
         image, start, size = self._image, uint64(offset), uint64(length)
-        return drive(io.read(image, start, size), "error reading %s %d~%d", self.name, start, size)
+        c_int(fadvise_flags)
+        return drive(read(image, start, size), "error reading %s %d~%d", self.name, start, size)
 
     def write(self, data: Buffer, offset: int, fadvise_flags: int = 0) -> int:
         """Write bytes, a bytearray, a memoryview or any other contiguous buffer; the number of bytes written.
 
         InvalidArgument where it begins beyond the end, IncompleteWriteError where it reached beyond it, ReadOnlyImage.
         """
-        image, start = self._image, uint64(offset)
-        data = buffer(data)
+        image, data = self._image, buffer(data)
+        start = uint64(offset)
+        c_int(fadvise_flags)
         written = drive(io.write(image, start, data), "error writing to %s", self.name)
         if written < len(data):
             raise IncompleteWriteError(f"Wrote only {written} out of {len(data)} bytes")
@@ -222,7 +225,7 @@ class Image(AioMethods, LockMethods, SnapshotMethods):
         """Make a range read as zeros; with RBD_WRITE_ZEROES_FLAG_THICK_PROVISION by writing them."""
         start, size = uint64(offset), uint64(length)
         image = self._image
-        if zero_flags & ~RBD_WRITE_ZEROES_FLAG_THICK_PROVISION:
+        if c_int(zero_flags) & ~RBD_WRITE_ZEROES_FLAG_THICK_PROVISION:
             raise make_ex(22, f"error zeroing region {start}~{size}")
         work = io.write_zeroes(image, start, size, thick=bool(zero_flags))
         drive(work, "error zeroing region %d~%d", start, size)
@@ -236,10 +239,10 @@ class Image(AioMethods, LockMethods, SnapshotMethods):
 
         on_progress(done, total), which the binding does not have, hears of the objects that a shrink gives up.
         """
-        wanted = uint64(size)
         image = self._current()
-        if not allow_shrink and wanted < image.size:
+        if not allow_shrink and size < image.size:
             raise InvalidArgument("error allow_shrink is False but old_size > new_size")
+        wanted = uint64(size)
         work = resize.resize(image, wanted, allow_shrink=bool(allow_shrink), progress=Progress(on_progress))
         drive(work, "error resizing image %s", self.name)
 
