@@ -74,8 +74,8 @@ def c_int(value: Any) -> int:
 
 
 def _integer(value: Any) -> int:
-    # Compiled code takes a float for a C integer and cuts it off; nothing else that is not an integer.
-    return int(value) if isinstance(value, float) else operator.index(value)
+    # Compiled code takes whatever has __int__ for a C integer, a float too, and cuts it off.
+    return int(value) if hasattr(type(value), "__int__") else operator.index(value)
 
 
 def buffer(data: Any) -> Buffer:
