@@ -11,6 +11,7 @@ from rbd_native.api import unbuilt
 from rbd_native.api.aio import AioMethods
 from rbd_native.api.boundary import buffer, c_int, drive, moment, name_bytes, name_text, shown, uint64
 from rbd_native.api.completion import Completion
+from rbd_native.api.family import FamilyMethods
 from rbd_native.api.locks import LockMethods
 from rbd_native.api.snapshots import SnapshotMethods
 from rbd_native.constants import RBD_WRITE_ZEROES_FLAG_THICK_PROVISION
@@ -23,6 +24,7 @@ from rbd_native.operations import metadata, rebuild_object_map, resize, sparsify
 from rbd_native.operations.features import update as update_features
 from rbd_native.operations.open import open_image
 from rbd_native.operations.progress import Callback, Progress
+from rbd_native.options import METADATA_PREFIX
 from rbd_native.rados.connect import port_for
 from rbd_native.rados.port import Buffer, RadosError
 
@@ -32,7 +34,7 @@ _NO_POOL = 2**64 - 1
 
 
 @unbuilt.lacks(unbuilt.IMAGE)
-class Image(AioMethods, LockMethods, SnapshotMethods):
+class Image(AioMethods, FamilyMethods, LockMethods, SnapshotMethods):
     """An open image, for reading and writing, closed by :meth:`close` or at the end of a `with` block.
 
     Every method raises InvalidArgument once it is closed. Offsets and lengths are bytes.
@@ -269,11 +271,11 @@ class Image(AioMethods, LockMethods, SnapshotMethods):
 
     def metadata_get(self, key: str | bytes) -> str:
         """The value of a key; KeyError where there is none."""
-        text, image = name_text(key, "key"), self._image
+        text, image, raw = name_text(key, "key"), self._image, name_bytes(key, "key")
         try:
-            return _c_string(self._unless_absent(metadata.get(image, text), "error getting metadata %s", key))
+            return _c_string(self._unless_absent(metadata.get(image, text), "error getting metadata %s", raw))
         except LookupError:
-            raise KeyError(f"no metadata {name_bytes(key, 'key')!r} for image {self.name!r}") from None
+            raise KeyError(f"no metadata {raw!r} for image {self.name!r}") from None
 
     def metadata_set(self, key: str | bytes, value: str | bytes) -> None:
         """Set a pair. InvalidArgument for a conf_ key that is no option of an image, or a value it cannot have."""
@@ -283,11 +285,11 @@ class Image(AioMethods, LockMethods, SnapshotMethods):
 
     def metadata_remove(self, key: str | bytes) -> None:
         """KeyError where there is none."""
-        text, image = name_text(key, "key"), self._image
+        text, image, raw = name_text(key, "key"), self._image, name_bytes(key, "key")
         try:
-            self._unless_absent(metadata.remove(image, text), "error removing metadata %s", key)
+            self._unless_absent(metadata.remove(image, text), "error removing metadata %s", raw)
         except LookupError:
-            raise KeyError(f"no metadata {name_bytes(key, 'key')!r} for image {self.name!r}") from None
+            raise KeyError(f"no metadata {raw!r} for image {self.name!r}") from None
 
     def metadata_list(self) -> MetadataIterator:
         """Iterate over (key, value), ascending by key."""
@@ -297,7 +299,7 @@ class Image(AioMethods, LockMethods, SnapshotMethods):
     def config_get(self, key: str) -> str:
         """The value the image itself gives an option; KeyError where it gives none."""
         image = self._image
-        stored = metadata.option_key(name_text(key, "key"))
+        stored = name_text(METADATA_PREFIX + key, "key")
         try:
             return _c_string(self._unless_absent(metadata.get(image, stored), "error getting config %s", key))
         except LookupError:
@@ -305,13 +307,13 @@ class Image(AioMethods, LockMethods, SnapshotMethods):
 
     def config_set(self, key: str, value: str | bytes) -> None:
         """InvalidArgument where an image has no such option, or the option no such value."""
-        stored, raw = metadata.option_key(name_text(key, "key")), name_bytes(value, "value")
+        stored, raw = name_text(METADATA_PREFIX + key, "key"), name_bytes(value, "value")
         drive(metadata.put(self._image, stored, raw), "error setting config %s for image %s", key, self.name)
 
     def config_remove(self, key: str) -> None:
         """KeyError where the image does not give the option a value."""
         image = self._image
-        stored = metadata.option_key(name_text(key, "key"))
+        stored = name_text(METADATA_PREFIX + key, "key")
         try:
             self._unless_absent(metadata.remove(image, stored), "error removing config %s", key)
         except LookupError:

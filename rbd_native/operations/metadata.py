@@ -8,7 +8,7 @@ from rbd_native import cls_rbd
 from rbd_native import header as headers
 from rbd_native.cls_client import call, mutate
 from rbd_native.image.context import ImageContext
-from rbd_native.options import METADATA_PREFIX, Level, OptionError, validate_metadata
+from rbd_native.options import Level, OptionError, validate_metadata
 from rbd_native.rados.port import RadosError
 from rbd_native.watch_notify import MetadataUpdate
 
@@ -26,8 +26,8 @@ async def listing(image: ImageContext) -> dict[str, bytes]:
 async def put(image: ImageContext, key: str, value: bytes) -> None:
     """EINVAL where the key is that of an option and the value none of its; EROFS."""
     text = value.decode("utf-8", "surrogateescape")
-    await _writable(image)
     _validate(key, text)
+    await _writable(image)
     await image.requests.carry_out(
         lambda request: MetadataUpdate(key, text, request), lambda: write_in(image, key, value)
     )
@@ -61,10 +61,6 @@ async def take_out(image: ImageContext, key: str) -> None:
     await get(image, key)
     await mutate(image.io, image.header_oid, cls_rbd.metadata_remove(key))
     await image.changed()
-
-
-def option_key(option: str) -> str:
-    return METADATA_PREFIX + option
 
 
 async def _writable(image: ImageContext) -> None:
