@@ -16,16 +16,28 @@ thread of librados. Locks that are held across an await are those of this module
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import threading
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator, Iterable, Iterator
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Collection,
+    Coroutine,
+    Generator,
+    Hashable,
+    Iterable,
+    Iterator,
+)
 from typing import Any, Final, Generic, TypeVar
 
 __all__ = [
     "PENDING",
     "Failure",
     "First",
+    "KeyedMutex",
     "Mutex",
     "Semaphore",
     "Signal",
@@ -211,7 +223,7 @@ def as_future(coroutine: Coroutine[Any, Any, T]) -> asyncio.Future[T]:
 
 
 def _post(loop: asyncio.AbstractEventLoop, settle: Resume, outcome: Any) -> None:
-    if not loop.is_closed():
+    with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
         loop.call_soon_threadsafe(settle, outcome)
 
 
@@ -280,13 +292,23 @@ class _FanOut(Suspension):
 
 
 async def for_each(coroutines: Iterable[Coroutine[Any, Any, Any]], limit: int) -> None:
-    """Run them all, `limit` at a time, drawing from the iterable only as places come free.
+    """Run them all, `limit` (> 0) at a time, drawing from the iterable only as places come free.
 
     After the first failure no more are started; once those under way have ended, that failure is raised.
     """
+    if limit < 1:
+        raise ValueError(f"a limit of {limit}")
     error = await _FanOut(iter(coroutines), limit)
     if error is not None:
+        _close(coroutines)
         raise error
+
+
+def _close(coroutines: Iterable[Coroutine[Any, Any, Any]]) -> None:
+    """Those of a collection that never began are not ones that somebody forgot to await."""
+    if isinstance(coroutines, Collection):
+        for coroutine in coroutines:
+            coroutine.close()
 
 
 async def gather(coroutines: Iterable[Coroutine[Any, Any, T]], limit: int) -> list[T]:
@@ -301,7 +323,11 @@ async def gather(coroutines: Iterable[Coroutine[Any, Any, T]], limit: int) -> li
             results.append(None)
             yield keep(place, coroutine)
 
-    await for_each(numbered(), limit)
+    try:
+        await for_each(numbered(), limit)
+    except BaseException:
+        _close(coroutines)
+        raise
     return results
 
 
@@ -377,6 +403,47 @@ class Mutex(Semaphore):
         super().__init__(1)
 
 
+class KeyedMutex:
+    """A lock for each of many keys; one takes room only while it is held."""
+
+    def __init__(self) -> None:
+        self._guard = threading.Lock()
+        self._queues: dict[Hashable, deque[Resume]] = {}
+
+    def enter(self, key: Hashable) -> Suspension:
+        """Awaiting it takes the key's lock: to be given back with :meth:`leave`."""
+        return _KeyTurn(self, key)
+
+    def leave(self, key: Hashable) -> None:
+        with self._guard:
+            queue = self._queues[key]
+            if not queue:
+                del self._queues[key]
+                return
+            resume = queue.popleft()
+        _hand_over(resume, None)
+
+    def _enter(self, key: Hashable, resume: Resume) -> Any:
+        with self._guard:
+            queue = self._queues.get(key)
+            if queue is not None:
+                queue.append(resume)
+                return PENDING
+            self._queues[key] = deque()
+        return None
+
+
+class _KeyTurn(Suspension):
+    __slots__ = ("_key", "_mutex")
+
+    def __init__(self, mutex: KeyedMutex, key: Hashable) -> None:
+        self._mutex = mutex
+        self._key = key
+
+    def start(self, resume: Resume) -> Any:
+        return self._mutex._enter(self._key, resume)
+
+
 class Signal:
     """Something that happens once, or again after :meth:`clear`: many may wait for it, and learn its value."""
 
@@ -421,7 +488,10 @@ class _Wait(Suspension):
 
 
 class First(Suspension):
-    """Whichever of several comes first: awaiting it gives its place and value. The others go on, unheard."""
+    """Whichever of several comes first: awaiting it gives its place and value, or raises its failure.
+
+    The others go on, unheard.
+    """
 
     __slots__ = ("_candidates",)
 
@@ -434,14 +504,14 @@ class First(Suspension):
         def contender(place: int) -> Resume:
             def arrive(value: Any) -> None:
                 if guard.acquire(blocking=False):
-                    resume((place, value))
+                    resume(value if type(value) is Failure else (place, value))
 
             return arrive
 
         for place, candidate in enumerate(self._candidates):
             value = candidate.start(contender(place))
             if value is not PENDING and guard.acquire(blocking=False):
-                return place, value
+                return value if type(value) is Failure else (place, value)
         return PENDING
 
 

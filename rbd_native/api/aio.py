@@ -9,6 +9,7 @@ from rbd_native.api.completion import Completion, OnComplete
 from rbd_native.constants import RBD_WRITE_ZEROES_FLAG_THICK_PROVISION
 from rbd_native.image import io
 from rbd_native.image.context import ImageContext
+from rbd_native.image.reading import read
 from rbd_native.rados.port import Buffer
 
 _EINVAL = 22
@@ -25,7 +26,7 @@ class AioMethods:
 
     def aio_read(self, offset: int, length: int, oncomplete: OnComplete, fadvise_flags: int = 0) -> Completion:
         """As :meth:`Image.read`; oncomplete(completion, data), with None for data where it failed."""
-        return self._begin(io.read(self._image, uint64(offset), uint64(length)), oncomplete, data=True)
+        return self._begin(read(self._image, uint64(offset), uint64(length)), oncomplete, data=True)
 
     def aio_write(self, data: Buffer, offset: int, oncomplete: OnComplete, fadvise_flags: int = 0) -> Completion:
         """As :meth:`Image.write`, but what reaches beyond the end is cut off without a word. The data must not change

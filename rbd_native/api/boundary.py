@@ -34,17 +34,22 @@ def drive(
 
 
 def name_bytes(value: Any, what: str) -> bytes:
-    """A name as the binding keeps it. InvalidArgument unless it is str or bytes."""
+    """A name as the binding keeps it and shows it. InvalidArgument unless it is str or bytes."""
     if isinstance(value, str):
         value = value.encode()
     if not isinstance(value, bytes):
         raise InvalidArgument(f"{what} must be a string")
-    return value.split(b"\0", 1)[0]
+    return value
+
+
+def c_string(value: Any, what: str) -> bytes:
+    """What of a name or value comes through to C: all before the first NUL."""
+    return name_bytes(value, what).split(b"\0", 1)[0]
 
 
 def name_text(value: Any, what: str) -> str:
     """A name as the layers below take it."""
-    return name_bytes(value, what).decode("utf-8", "surrogateescape")
+    return c_string(value, what).decode("utf-8", "surrogateescape")
 
 
 def optional_text(value: Any, what: str) -> str | None:

@@ -9,7 +9,7 @@ from typing import Any, Literal, Self, TypeVar
 
 from rbd_native.api import unbuilt
 from rbd_native.api.aio import AioMethods
-from rbd_native.api.boundary import buffer, c_int, drive, moment, name_bytes, name_text, shown, uint64
+from rbd_native.api.boundary import buffer, c_int, c_string, drive, moment, name_bytes, name_text, shown, uint64
 from rbd_native.api.completion import Completion
 from rbd_native.api.family import FamilyMethods
 from rbd_native.api.locks import LockMethods
@@ -61,7 +61,7 @@ class Image(AioMethods, FamilyMethods, LockMethods, SnapshotMethods):
         by_name = name is not None
         given = name_bytes(name, "name") if by_name else name_bytes(image_id, "image_id")
         self.name: bytes | str = given
-        key = given.decode("utf-8", "surrogateescape")
+        key = name_text(given, "name")
         work = self._open(
             open_image(
                 port_for(ioctx),
@@ -220,13 +220,12 @@ class Image(AioMethods, FamilyMethods, LockMethods, SnapshotMethods):
 
     def discard(self, offset: int, length: int) -> None:
         """Give up a range: it reads as zeros, but for edges smaller than rbd_discard_granularity_bytes."""
-        start, size = uint64(offset), uint64(length)
-        drive(io.discard(self._image, start, size), "error discarding region %d~%d", start, size)
+        image, start, size = self._image, uint64(offset), uint64(length)
+        drive(io.discard(image, start, size), "error discarding region %d~%d", start, size)
 
     def write_zeroes(self, offset: int, length: int, zero_flags: int = 0) -> None:
         """Make a range read as zeros; with RBD_WRITE_ZEROES_FLAG_THICK_PROVISION by writing them."""
-        start, size = uint64(offset), uint64(length)
-        image = self._image
+        image, start, size = self._image, uint64(offset), uint64(length)
         if c_int(zero_flags) & ~RBD_WRITE_ZEROES_FLAG_THICK_PROVISION:
             raise make_ex(22, f"error zeroing region {start}~{size}")
         work = io.write_zeroes(image, start, size, thick=bool(zero_flags))
@@ -271,25 +270,25 @@ class Image(AioMethods, FamilyMethods, LockMethods, SnapshotMethods):
 
     def metadata_get(self, key: str | bytes) -> str:
         """The value of a key; KeyError where there is none."""
-        text, image, raw = name_text(key, "key"), self._image, name_bytes(key, "key")
+        image, text, shown_key = self._image, name_text(key, "key"), name_bytes(key, "key")
         try:
-            return _c_string(self._unless_absent(metadata.get(image, text), "error getting metadata %s", raw))
+            return _c_string(self._unless_absent(metadata.get(image, text), "error getting metadata %s", shown_key))
         except LookupError:
-            raise KeyError(f"no metadata {raw!r} for image {self.name!r}") from None
+            raise KeyError(f"no metadata {shown_key!r} for image {self.name!r}") from None
 
     def metadata_set(self, key: str | bytes, value: str | bytes) -> None:
         """Set a pair. InvalidArgument for a conf_ key that is no option of an image, or a value it cannot have."""
-        text, raw = name_text(key, "key"), name_bytes(value, "value")
+        image, text, raw = self._image, name_text(key, "key"), c_string(value, "value")
         message = "error setting metadata %s for image %s"
-        drive(metadata.put(self._image, text, raw), message, name_bytes(key, "key"), self.name)
+        drive(metadata.put(image, text, raw), message, name_bytes(key, "key"), self.name)
 
     def metadata_remove(self, key: str | bytes) -> None:
         """KeyError where there is none."""
-        text, image, raw = name_text(key, "key"), self._image, name_bytes(key, "key")
+        image, text, shown_key = self._image, name_text(key, "key"), name_bytes(key, "key")
         try:
-            self._unless_absent(metadata.remove(image, text), "error removing metadata %s", raw)
+            self._unless_absent(metadata.remove(image, text), "error removing metadata %s", shown_key)
         except LookupError:
-            raise KeyError(f"no metadata {raw!r} for image {self.name!r}") from None
+            raise KeyError(f"no metadata {shown_key!r} for image {self.name!r}") from None
 
     def metadata_list(self) -> MetadataIterator:
         """Iterate over (key, value), ascending by key."""
@@ -307,8 +306,9 @@ class Image(AioMethods, FamilyMethods, LockMethods, SnapshotMethods):
 
     def config_set(self, key: str, value: str | bytes) -> None:
         """InvalidArgument where an image has no such option, or the option no such value."""
-        stored, raw = name_text(METADATA_PREFIX + key, "key"), name_bytes(value, "value")
-        drive(metadata.put(self._image, stored, raw), "error setting config %s for image %s", key, self.name)
+        image = self._image
+        stored, raw = name_text(METADATA_PREFIX + key, "key"), c_string(value, "value")
+        drive(metadata.put(image, stored, raw), "error setting config %s for image %s", key, self.name)
 
     def config_remove(self, key: str) -> None:
         """KeyError where the image does not give the option a value."""

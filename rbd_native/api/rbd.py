@@ -12,7 +12,7 @@ from rbd_native.api.completion import Completion
 from rbd_native.api.image import Image
 from rbd_native.constants import FEATURE_NAMES, RBD_FEATURES_ALL
 from rbd_native.errors import InvalidArgument
-from rbd_native.operations import by_name, create, remove
+from rbd_native.operations import by_name, clone, create, remove
 from rbd_native.operations.progress import Callback, Progress
 from rbd_native.option_types import FEATURES
 from rbd_native.rados.connect import port_for
@@ -46,21 +46,13 @@ class RBD:
         namespace).
         """
         text = name_text(name, "name")
-        pool = None if data_pool is None else name_text(data_pool, "data_pool")
         if old_format:
             if features or stripe_unit or stripe_count or data_pool:
                 raise InvalidArgument(
                     "format 1 images do not support feature masks, non-default striping, nor data pool"
                 )
-            features, stripe_unit, stripe_count, pool = None, None, None, None
-        wish = create.Wish(
-            uint64(size),
-            None if order is None else c_int(order),
-            None if features is None else uint64(features),
-            None if stripe_unit is None else uint64(stripe_unit),
-            None if stripe_count is None else uint64(stripe_count),
-            pool,
-        )
+            features, stripe_unit, stripe_count, data_pool = None, None, None, None
+        wish = _wish(uint64(size), order, features, stripe_unit, stripe_count, data_pool)
         drive(create.create(port_for(ioctx), text, wish), "error creating image")
 
     def aio_open_image(
@@ -82,6 +74,32 @@ class RBD:
     def list2(self, ioctx: Any) -> ImageIterator:
         """Iterate over the images as dicts with keys id ("" for format 1) and name."""
         return ImageIterator(ioctx)
+
+    def clone(
+        self,
+        p_ioctx: Any,
+        p_name: str | bytes,
+        p_snapshot: str | bytes | int,
+        c_ioctx: Any,
+        c_name: str | bytes,
+        features: int | None = None,
+        order: int | None = None,
+        stripe_unit: int | None = None,
+        stripe_count: int | None = None,
+        data_pool: str | bytes | None = None,
+        clone_format: int | None = None,
+    ) -> None:
+        """Create an image that begins as another was at a snapshot (name or id). What is None is as the parent has it.
+
+        clone_format: 1 (the snapshot must be protected), 2, or None for rbd_default_clone_format. Raises ImageNotFound,
+        ImageExists, InvalidArgument, ArgumentOutOfRange (order), FunctionNotSupported (layering).
+        """
+        parent, name = name_text(p_name, "p_name"), name_text(c_name, "c_name")
+        snapshot = p_snapshot if isinstance(p_snapshot, int) else name_text(p_snapshot, "p_snapname")
+        wish = _wish(0, order, features, stripe_unit, stripe_count, data_pool)
+        chosen = 0 if clone_format is None else uint64(clone_format)
+        work = clone.clone(port_for(p_ioctx), parent, snapshot, port_for(c_ioctx), name, wish, chosen)
+        drive(work, "error creating clone")
 
     def remove(self, ioctx: Any, name: str | bytes, on_progress: Callback | None = None) -> None:
         """Remove an image and all its data; on_progress(done, total) hears of every object.
@@ -110,6 +128,18 @@ class RBD:
         if mask & ~RBD_FEATURES_ALL:
             raise InvalidArgument("error converting features bitmask to str", errno=22)
         return ",".join(sorted(name for name, bit in FEATURE_NAMES.items() if mask & bit))
+
+
+def _wish(size: int, order: Any, features: Any, stripe_unit: Any, stripe_count: Any, data_pool: Any) -> create.Wish:
+    """What create and clone are asked for, each number checked as its C type would."""
+    return create.Wish(
+        size,
+        None if order is None else c_int(order),
+        None if features is None else uint64(features),
+        None if stripe_unit is None else uint64(stripe_unit),
+        None if stripe_count is None else uint64(stripe_count),
+        None if data_pool is None else name_text(data_pool, "data_pool"),
+    )
 
 
 class ImageIterator:

@@ -41,12 +41,7 @@ IMAGE = {
     "encryption_format": "(format, passphrase, cipher_alg=RBD_ENCRYPTION_ALGORITHM_AES256)",
     "encryption_load": "(format, passphrase)",
     "encryption_load2": "(specs)",
-    "flatten": "(on_progress=None)",
-    "get_parent_image_spec": "()",
     "group": "()",
-    "list_children": "()",
-    "list_children2": "()",
-    "list_descendants": "()",
     "migration_source_spec": "()",
     "mirror_image_create_snapshot": "(flags=0)",
     "mirror_image_demote": "()",
@@ -58,14 +53,10 @@ IMAGE = {
     "mirror_image_get_status": "()",
     "mirror_image_promote": "(force)",
     "mirror_image_resync": "()",
-    "overlap": "()",
-    "parent_id": "()",
-    "parent_info": "()",
     "snap_get_group_namespace": "(snap_id)",
 }
 
 RBD = {
-    "clone": f"(p_ioctx, p_name, p_snapshot, c_ioctx, c_name, {_LAYOUT}, clone_format=None)",
     "config_get": "(ioctx, key)",
     "config_list": "(ioctx)",
     "config_remove": "(ioctx, key)",

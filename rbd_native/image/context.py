@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from rbd_native import header as headers
 from rbd_native import names
 from rbd_native.constants import RBD_FEATURE_EXCLUSIVE_LOCK, RBD_FEATURES_ALL
-from rbd_native.engine import Mutex
+from rbd_native.engine import KeyedMutex, Mutex
 from rbd_native.header import Fixed, Header, Snapshot
 from rbd_native.image import unsupported
 from rbd_native.image.exclusive_lock import NOTIFY_TIMEOUT_MS, ExclusiveLock
@@ -27,7 +27,7 @@ from rbd_native.image.watch import ImageWatch
 from rbd_native.options import Settings
 from rbd_native.rados.port import HEAD, Io, RadosError, SnapContext
 from rbd_native.striping import Layout
-from rbd_native.types import EntityAddress, UserSnapshotNamespace
+from rbd_native.types import EntityAddress, ParentImageSpec, UserSnapshotNamespace
 from rbd_native.watch_notify import HeaderUpdate, Message, encode_message
 
 
@@ -46,13 +46,17 @@ class ImageContext:
         self.snap: Snapshot | None = None
         self.header_oid = names.header(identifier)
         self.begun = UnderWay()
+        self.copyups = KeyedMutex()
         self.gate = WriteGate()
         self.timestamps = Timestamps(self)
         self._refreshing = Mutex()
         self.watch = ImageWatch(self)
         self.lock: ExclusiveLock | None = None
+        self.parent: ImageContext | None = None
         self.requests = Requests(self, perform)
+        self._perform = perform
         self.fixed: Fixed
+        self._parent_spec: ParentImageSpec | None = None
         self.header: Header
         self.settings: Settings
 
@@ -66,6 +70,16 @@ class ImageContext:
     def size(self) -> int:
         """Bytes, at the snapshot the handle is set to."""
         return self.header.size if self.snap is None else self.snap.info.image_size
+
+    @property
+    def overlap(self) -> int:
+        """Bytes from the start that the parent has, where this image has no object; 0 without a parent."""
+        return self.header.parent_overlap if self.snap is None else self.snap.parent_overlap
+
+    @property
+    def widest_overlap(self) -> int:
+        """The overlap of the head or of that snapshot where it is widest."""
+        return max(self.header.parent_overlap, *(s.parent_overlap for s in self.header.snapshots), 0)
 
     @property
     def flags(self) -> int:
@@ -115,7 +129,9 @@ class ImageContext:
 
     # --- open and close ---
 
-    async def open(self, snapshot: str | int | None = None) -> ImageContext:
+    async def open(self, snapshot: str | int | None = None, *, with_parent: bool = True) -> ImageContext:
+        """`with_parent` False leaves the parent alone: enough for what reads and writes nothing that it may have."""
+        self._with_parent = with_parent
         try:
             if not self.read_only:
                 await self.watch.register()
@@ -123,6 +139,7 @@ class ImageContext:
             self.fixed, header = await headers.read(self.io, self.id, read_only=self.read_only)
             self._current(header, pool_config)
             self._check()
+            await self._follow_parent()
             if self.fixed.data_pool != -1:
                 self.data_io = self.io.cluster.io(self.fixed.data_pool, self.io.namespace)
             if snapshot is not None:
@@ -143,6 +160,8 @@ class ImageContext:
                 raise
         finally:
             await self.watch.close()
+            if self.parent is not None:
+                await self.parent.close()
 
     def _check(self) -> None:
         if self.header.incompatible & ~RBD_FEATURES_ALL:
@@ -168,6 +187,28 @@ class ImageContext:
             await self.lock.release()
         self.snap = snapshot
 
+    # --- its parent ---
+
+    async def _follow_parent(self) -> None:
+        """Have the parent open, at the snapshot the image was cloned from, while any overlap with it is left."""
+        wanted = self.header.parent if self.widest_overlap and self._with_parent else None
+        if self._parent_spec == wanted:
+            return
+        old, self.parent, self._parent_spec = self.parent, None, None
+        if old is not None:
+            await old.close()
+        if wanted is not None:
+            io = self.io.cluster.io(wanted.pool_id, wanted.pool_namespace)
+            self.parent = await self.open_relative(io, wanted.image_id, wanted.snap_id, read_only=True)
+            self._parent_spec = wanted
+
+    async def open_relative(
+        self, io: Io, identifier: str, snap: int | None = None, *, read_only: bool = False
+    ) -> ImageContext:
+        """Open another image, by its id, as this one was opened."""
+        name = await headers.name_of(io, identifier)
+        return await ImageContext(io, identifier, name, self._perform, read_only=read_only).open(snap)
+
     # --- following others ---
 
     async def fresh(self) -> None:
@@ -181,6 +222,7 @@ class ImageContext:
                     await self.watch.register()
                 pool_config = await headers.pool_config(self.io)
                 self._current(await headers.refresh(self.io, self.id, read_only=self.read_only), pool_config)
+                await self._follow_parent()
                 self._check()
             except BaseException:
                 self.stale = True

@@ -24,7 +24,7 @@ from rbd_native.constants import (
     RBD_FLAG_FAST_DIFF_INVALID,
     RBD_FLAG_OBJECT_MAP_INVALID,
 )
-from rbd_native.engine import Signal
+from rbd_native.engine import KeyedMutex
 from rbd_native.object_map import BitVector, ObjectMapCorrupt, ObjectState
 from rbd_native.rados.port import RadosError, Truncate, WriteStep
 from rbd_native.types import LockInfo, LockType
@@ -43,7 +43,7 @@ class HeadMap:
         self._image = image
         self._oid = names.object_map(image.id)
         self._guard = threading.Lock()
-        self._changing: dict[int, Signal] = {}
+        self._changing = KeyedMutex()
         self.bits = BitVector()
         self.enabled = True
 
@@ -126,21 +126,11 @@ class HeadMap:
 
     async def update(self, objectno: int, state: ObjectState, expected: ObjectState | None = None) -> None:
         """Set one entry, there and here. Changes of the same entry wait for each other."""
-        while (busy := self._begin(objectno)) is not None:
-            await busy.wait()
+        await self._changing.enter(objectno)
         try:
             await self.update_range(objectno, objectno + 1, state, expected)
         finally:
-            with self._guard:
-                done = self._changing.pop(objectno)
-            done.set()
-
-    def _begin(self, objectno: int) -> Signal | None:
-        with self._guard:
-            busy = self._changing.get(objectno)
-            if busy is None:
-                self._changing[objectno] = Signal()
-            return busy
+            self._changing.leave(objectno)
 
     async def update_range(self, start: int, end: int, state: ObjectState, expected: ObjectState | None = None) -> None:
         """Set the entries of a range, or those of the expected state (EXISTS is also EXISTS_CLEAN)."""

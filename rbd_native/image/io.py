@@ -1,7 +1,7 @@
-"""Reads and writes of an open image: image extents become operations on its data objects.
+"""Writes of an open image: image extents become operations on its data objects.
 
-What lies in no object reads as zeros. A request that reaches beyond the end of the image is cut there; one that begins
-beyond it is EINVAL. Each write carries the snapshot context of the moment it is submitted.
+A request that reaches beyond the end of the image is cut there; one that begins beyond it is EINVAL. Each write carries
+the snapshot context of the moment it is submitted, and passes the gate with the lock held, where the image has one.
 
 A request within one object, the common case, is one operation and nothing more.
 """
@@ -14,13 +14,15 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from rbd_native.engine import for_each
+from rbd_native.image import copyup
 from rbd_native.image.context import ImageContext
+from rbd_native.image.reading import FANOUT, clip
 from rbd_native.object_map import ObjectState
 from rbd_native.rados.port import (
     AllocHint,
     Buffer,
+    Create,
     RadosError,
-    Read,
     Remove,
     Truncate,
     Write,
@@ -31,63 +33,8 @@ from rbd_native.rados.port import (
 )
 from rbd_native.striping import ObjectExtent
 
-FANOUT = 32
-"""How many objects of one request are under way at once."""
-
 _DISCARD_LIMIT = 2**31 - 1
 _ZEROES = bytes(64 << 10)
-
-
-def clip(image: ImageContext, offset: int, length: int) -> int:
-    """The length that lies within the image. EINVAL where a request that is not empty begins beyond its end."""
-    size = image.size
-    if length and offset >= size:
-        raise RadosError(errno.EINVAL, f"offset {offset} of {size}")
-    return min(length, max(size - offset, 0))
-
-
-async def _ready(image: ImageContext) -> None:
-    if image.stale:
-        await image.fresh()
-
-
-# --- read ------------------------------------------------------------------------------------------------------------
-
-
-async def read(image: ImageContext, offset: int, length: int) -> bytes:
-    """The bytes of `offset`, `length`; fewer at the end of the image."""
-    await _ready(image)
-    length = clip(image, offset, length)
-    image.timestamps.read()
-    extents = image.layout.extents(offset, length)
-    if len(extents) == 1:
-        return await _read_object(image, extents[0])
-    out = bytearray(length)
-    view = memoryview(out)
-
-    async def fetch(extent: ObjectExtent) -> None:
-        data = await _read_object(image, extent)
-        taken = 0
-        for position, size in extent.buffer_extents:
-            view[position : position + size] = data[taken : taken + size]
-            taken += size
-
-    await for_each(map(fetch, extents), FANOUT)
-    return bytes(out)
-
-
-async def _read_object(image: ImageContext, extent: ObjectExtent) -> bytes:
-    keeper = image.head_map if image.snap is None else None
-    if keeper is not None and not keeper.may_exist(extent.objectno):
-        return bytes(extent.length)
-    oid = image.object_name(extent.objectno)
-    reply = await image.data_io.read(oid, (Read(extent.offset, extent.length),), snap=image.read_snap).bare()
-    if reply.rv < 0:
-        if reply.rv != -errno.ENOENT:
-            raise RadosError(-reply.rv, oid, reply)
-        return bytes(extent.length)
-    data: bytes = reply.outs[0]
-    return data if len(data) == extent.length else data.ljust(extent.length, b"\0")
 
 
 # --- write -----------------------------------------------------------------------------------------------------------
@@ -160,6 +107,9 @@ async def _write_object(image: ImageContext, extent: ObjectExtent, data: Buffer)
 
 async def _apply(image: ImageContext, objectno: int, steps: tuple[WriteStep, ...]) -> None:
     """One operation on a data object. What the object map says is true before and after it."""
+    if image.parent is not None and copyup.has_parent_at(image, objectno):
+        await copyup.apply(image, objectno, steps)
+        return
     keeper = image.head_map
     if keeper is not None:
         await keeper.will_write(objectno)
@@ -172,15 +122,30 @@ async def _apply(image: ImageContext, objectno: int, steps: tuple[WriteStep, ...
 async def _clear_object(image: ImageContext, objectno: int, start: int, end: int) -> None:
     """Zeros over a part of an object, by the cheapest means. One that does not exist is zeros already."""
     keeper = image.head_map
-    if keeper is not None and not keeper.may_exist(objectno):
-        return
     size = image.layout.object_size
-    if end < size:
+    if image.parent is not None and copyup.has_parent_at(image, objectno):
+        await _hide(image, objectno, start, end)
+    elif keeper is not None and not keeper.may_exist(objectno):
+        return
+    elif end < size:
         await _apply(image, objectno, (Zero(start, end - start),))
     elif start:
         await _apply(image, objectno, (Truncate(start),))
     else:
         await remove_object(image, objectno)
+
+
+async def _hide(image: ImageContext, objectno: int, start: int, end: int) -> None:
+    """Zeros over a part of an object under which the parent has data: the object must exist to hide it."""
+    if end < image.layout.object_size:
+        await copyup.apply(image, objectno, (Zero(start, end - start),))
+    elif start or image.snapc.ids:
+        await copyup.apply(image, objectno, (Truncate(start),))
+    else:
+        if image.head_map is not None:
+            await image.head_map.will_write(objectno)
+        oid = image.object_name(objectno)
+        await image.data_io.write(oid, (Create(exclusive=False), Truncate(0)), snapc=image.snapc)
 
 
 async def remove_object(image: ImageContext, objectno: int) -> None:

@@ -26,6 +26,4 @@ def reason(header: Header, *, read_only: bool) -> str | None:
     missing = [name for bit, name in refused.items() if header.features & bit]
     if missing:
         return f"not supported yet{'' if read_only else ' for writing'}: {', '.join(missing)}"
-    if header.parent is not None:
-        return "clones are not supported yet"
     return None

@@ -58,8 +58,8 @@ class Plan:
     data_io: Io | None
 
 
-async def create(io: Io, name: str, wish: Wish) -> None:
-    """Create it. EEXIST, EINVAL, EDOM (order), ENOSYS (features), ENOENT (namespace or data pool)."""
+async def create(io: Io, name: str, wish: Wish) -> str:
+    """Create it, and give its id. EEXIST, EINVAL, EDOM (order), ENOSYS (features), ENOENT (namespace or data pool)."""
     settings = Settings(io.cluster.conf_get, await headers.pool_config(io))
     for oid in (names.old_header(name), names.image_id(name)):
         if await headers.exists(io, oid):
@@ -71,7 +71,7 @@ async def create(io: Io, name: str, wish: Wish) -> None:
         raise RadosError(errno.EINVAL, "an image needs a name")
     if settings.flag("rbd_validate_pool"):
         await pool.validate(plan.data_io or io)
-    await _lay_out(io, name, plan)
+    return await _lay_out(io, name, plan)
 
 
 def _order(wish: Wish, settings: Settings) -> int:
@@ -141,7 +141,7 @@ def _check_features(features: int, objects: int) -> None:
         raise RadosError(errno.ENOSYS, "journaling is not supported yet")
 
 
-async def _lay_out(io: Io, name: str, plan: Plan) -> None:
+async def _lay_out(io: Io, name: str, plan: Plan) -> str:
     identifier = names.new_id(io.cluster.instance_id())
     prefix = names.data_prefix(identifier, io.pool_id, plan.data_io is not None)
     if not names.prefix_fits(prefix):
@@ -157,6 +157,7 @@ async def _lay_out(io: Io, name: str, plan: Plan) -> None:
             with contextlib.suppress(RadosError):
                 await undo()
         raise
+    return identifier
 
 
 Step = tuple[Callable[[], Awaitable[Any]], Callable[[], Awaitable[Any]]]

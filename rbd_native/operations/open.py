@@ -18,6 +18,7 @@ async def open_image(
     identifier: str | None = None,
     snapshot: str | int | None = None,
     read_only: bool = False,
+    with_parent: bool = True,
 ) -> ImageContext:
     """RadosError ENOENT, or ENOSYS for what this release does not keep up yet."""
     if identifier is None:
@@ -25,7 +26,8 @@ async def open_image(
         identifier = await _identify(io, name)
     else:
         name = await headers.name_of(io, identifier)
-    return await ImageContext(io, identifier, name, SERVED, read_only=read_only).open(snapshot)
+    image = ImageContext(io, identifier, name, SERVED, read_only=read_only)
+    return await image.open(snapshot, with_parent=with_parent)
 
 
 async def _identify(io: Io, name: str) -> str:

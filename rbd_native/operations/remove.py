@@ -15,6 +15,7 @@ from rbd_native import header as headers
 from rbd_native.cls_client import call, call_optional, mutate
 from rbd_native.encoding import UTime
 from rbd_native.image.context import ImageContext
+from rbd_native.operations import family
 from rbd_native.operations.open import open_image
 from rbd_native.operations.progress import Progress
 from rbd_native.operations.resize import trim
@@ -80,7 +81,7 @@ async def finish(io: Io, identifier: str, progress: Progress | None = None) -> N
         await _settle(io, identifier)
     states = cls_rbd.trash_state_set(identifier, TrashImageState.REMOVING, TrashImageState.NORMAL)
     await mutate(io, names.TRASH, states)
-    await _remove_data(io, identifier, progress)
+    image = await _remove_data(io, identifier, progress)
     await _gone(io, names.header(identifier))
     await _gone(io, names.object_map(identifier))
     mirror = cls_rbd.mirror_image_remove(identifier)
@@ -89,26 +90,32 @@ async def finish(io: Io, identifier: str, progress: Progress | None = None) -> N
         raise RadosError(-reply.rv, names.MIRRORING)
     await mutate(io, names.TRASH, cls_rbd.trash_remove(identifier))
     await io.notify(names.TRASH, trash_removed(identifier), _NOTIFY_TIMEOUT_MS)
+    if image is not None and image.header.parent is not None:
+        await family.sweep(image, image.header.parent)
 
 
-async def _remove_data(io: Io, identifier: str, progress: Progress | None) -> None:
+async def _remove_data(io: Io, identifier: str, progress: Progress | None) -> ImageContext | None:
+    """The image, closed; None where it has no header any more."""
     try:
-        image = await open_image(io, identifier=identifier)
+        image = await open_image(io, identifier=identifier, with_parent=False)
     except RadosError as error:
         if error.errno != errno.ENOENT:
             raise
-        return
+        return None
     try:
         await check_removable(image)
-        await trim(image, 0, image.header.size, progress)
+        await image.under_lock(lambda: trim(image, 0, image.header.size, progress))
+        if image.header.parent is not None:
+            await family.detach(image, image.header.parent)
     finally:
         await image.close()
+    return image
 
 
 async def _check_header(io: Io, identifier: str) -> None:
     """Whether the image may go. One without a header, left behind by a create that did not finish, may."""
     try:
-        image = await open_image(io, identifier=identifier)
+        image = await open_image(io, identifier=identifier, with_parent=False)
     except RadosError as error:
         if error.errno != errno.ENOENT:
             raise

@@ -14,6 +14,7 @@ from rbd_native.cls_client import mutate
 from rbd_native.constants import RBD_FEATURE_OBJECT_MAP, RBD_MAX_OBJECT_MAP_OBJECTS
 from rbd_native.engine import for_each
 from rbd_native.image.context import ImageContext
+from rbd_native.image.copyup import copyup, has_parent_at
 from rbd_native.object_map import ObjectState
 from rbd_native.operations.progress import Progress
 from rbd_native.rados.port import RadosError, Remove, Truncate
@@ -26,17 +27,24 @@ async def resize(
     """Set the size in bytes. EINVAL where it would shrink and may not, or needs too large an object map; EROFS."""
     if image.stale:
         await image.fresh()
+    _check_map(image, size)
+    if size == image.header.size:
+        return
     if image.frozen:
         raise RadosError(errno.EROFS, image.name)
     if size < image.header.size and not allow_shrink:
         raise RadosError(errno.EINVAL, "the image would shrink")
-    if size == image.header.size:
-        return
     await image.requests.carry_out(
         lambda request: Resize(size, request, allow_shrink),
         lambda: apply(image, size, allow_shrink=allow_shrink, progress=progress),
         progress.update if progress is not None else None,
     )
+
+
+def _check_map(image: ImageContext, size: int) -> None:
+    objects = image.layout.object_count(size)
+    if image.header.features & RBD_FEATURE_OBJECT_MAP and objects > RBD_MAX_OBJECT_MAP_OBJECTS:
+        raise RadosError(errno.EINVAL, f"{objects} objects are too many for an object map")
 
 
 async def apply(
@@ -45,14 +53,12 @@ async def apply(
     """What whoever owns the image does for :func:`resize`."""
     if size < image.header.size and not allow_shrink:
         raise RadosError(errno.EINVAL, "the image would shrink")
-    objects = image.layout.object_count(size)
-    if image.header.features & RBD_FEATURE_OBJECT_MAP and objects > RBD_MAX_OBJECT_MAP_OBJECTS:
-        raise RadosError(errno.EINVAL, f"{objects} objects are too many for an object map")
+    _check_map(image, size)
     if size == image.header.size:
         return
     await image.gate.close()
     try:
-        keeper = image.head_map
+        objects, keeper = image.layout.object_count(size), image.head_map
         if size < image.header.size:
             await trim(image, size, image.header.size, progress)
         elif keeper is not None:
@@ -76,7 +82,7 @@ async def trim(image: ImageContext, size: int, old_size: int, progress: Progress
 
     async def step(objectno: int) -> None:
         nonlocal done
-        if keeper is None or keeper.may_exist(objectno):
+        if keeper is None or keeper.may_exist(objectno) or (image.parent is not None and image.snapc.ids):
             await _cut(image, objectno, layout.object_extent_in(size, objectno))
         report.update(done, total)
         done += 1
@@ -95,10 +101,19 @@ async def trim(image: ImageContext, size: int, old_size: int, progress: Progress
 
 
 async def _cut(image: ImageContext, objectno: int, left: int) -> None:
-    """Cut an object down to its first `left` bytes, or remove it where none is left."""
-    if left and image.head_map is not None:
+    """Cut an object down to its first `left` bytes, or remove it where none is left.
+
+    Where a snapshot shows the parent's data through an object that is missing, the object gets it first: a later flatten
+    looks at what is left of the head alone.
+    """
+    brought = False
+    if image.parent is not None and image.snapc.ids and has_parent_at(image, objectno):
+        brought = await copyup(image, objectno, ())
+    if left and image.head_map is not None and image.head_map.may_exist(objectno):
         await image.head_map.will_write(objectno)
     oid = image.object_name(objectno)
     reply = await image.data_io.write(oid, [Truncate(left) if left else Remove()], snapc=image.snapc).bare()
     if reply.rv < 0 and reply.rv != -errno.ENOENT:
         raise RadosError(-reply.rv, oid, reply)
+    if brought and not left and image.head_map is not None:
+        await image.head_map.update(objectno, ObjectState.NONEXISTENT, ObjectState.EXISTS)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from rbd_native.image.context import ImageContext
 from rbd_native.image.requests import Perform, Report
-from rbd_native.operations import features, metadata, rebuild_object_map, rename, resize, snapshots, sparsify
+from rbd_native.operations import features, flatten, metadata, rebuild_object_map, rename, resize, snapshots, sparsify
 from rbd_native.operations.progress import Progress
 from rbd_native.watch_notify import (
+    Flatten,
     Message,
     MetadataUpdate,
     RebuildObjectMap,
@@ -49,6 +50,10 @@ async def _update_features(image: ImageContext, message: UpdateFeatures, report:
     await features.update(image, message.features, enabled=message.enabled)
 
 
+async def _flatten(image: ImageContext, message: Flatten, report: Report) -> None:
+    await flatten.apply(image, Progress(report))
+
+
 async def _snap_create(image: ImageContext, message: SnapCreate, report: Report) -> None:
     await snapshots.apply_create(image, message.name, message.namespace, message.flags)
 
@@ -76,6 +81,7 @@ SERVED: dict[type[Message], Perform] = {
     RebuildObjectMap: _rebuild,
     Sparsify: _sparsify,
     UpdateFeatures: _update_features,
+    Flatten: _flatten,
     SnapCreate: _snap_create,
     SnapRemove: _snap_remove,
     SnapRename: _snap_rename,

@@ -1,0 +1,99 @@
+"""Reads of an open image: image extents become reads of its data objects, and of its parent's where it has none.
+
+What lies in no object reads as what the parent has there, within the overlap; everything else as zeros. A request that
+reaches beyond the end of the image is cut there; one that begins beyond it is EINVAL.
+
+A request within one object, the common case, is one operation and nothing more.
+"""
+
+from __future__ import annotations
+
+import errno
+
+from rbd_native.engine import for_each
+from rbd_native.image.context import ImageContext
+from rbd_native.rados.port import RadosError, Read
+from rbd_native.striping import ObjectExtent
+
+FANOUT = 32
+"""How many objects of one request are under way at once."""
+
+
+def clip(image: ImageContext, offset: int, length: int) -> int:
+    """The length that lies within the image. EINVAL where a request that is not empty begins beyond its end."""
+    size = image.size
+    if length and offset >= size:
+        raise RadosError(errno.EINVAL, f"offset {offset} of {size}")
+    return min(length, max(size - offset, 0))
+
+
+async def read(image: ImageContext, offset: int, length: int) -> bytes:
+    """The bytes of `offset`, `length`; fewer at the end of the image."""
+    if image.stale:
+        await image.fresh()
+    length = clip(image, offset, length)
+    image.timestamps.read()
+    extents = image.layout.extents(offset, length)
+    if len(extents) == 1:
+        extent = extents[0]
+        return await read_object(image, extent.objectno, extent.offset, extent.length)
+    out = bytearray(length)
+    view = memoryview(out)
+
+    async def fetch(extent: ObjectExtent) -> None:
+        data = await read_object(image, extent.objectno, extent.offset, extent.length)
+        taken = 0
+        for position, size in extent.buffer_extents:
+            view[position : position + size] = data[taken : taken + size]
+            taken += size
+
+    await for_each(map(fetch, extents), FANOUT)
+    return bytes(out)
+
+
+async def read_object(image: ImageContext, objectno: int, offset: int, length: int) -> bytes:
+    """A part of one object, as the image shows it."""
+    keeper = image.head_map if image.snap is None else None
+    if keeper is None or keeper.may_exist(objectno):
+        oid = image.object_name(objectno)
+        reply = await image.data_io.read(oid, (Read(offset, length),), snap=image.read_snap).bare()
+        if reply.rv >= 0:
+            data: bytes = reply.outs[0]
+            return data if len(data) == length else data.ljust(length, b"\0")
+        if reply.rv != -errno.ENOENT:
+            raise RadosError(-reply.rv, oid, reply)
+    overlap = image.overlap
+    return await read_parent(image, objectno, offset, length, overlap) if overlap else bytes(length)
+
+
+async def read_parent(image: ImageContext, objectno: int, offset: int, length: int, overlap: int) -> bytes:
+    """What the parent has where a part of an object of the image lies; zeros beyond the overlap."""
+    parent = image.parent
+    pieces = covered(image, objectno, offset, length, overlap)
+    if parent is None or not pieces:
+        return bytes(length)
+    if len(pieces) == 1 and pieces[0][2] == length:
+        start, _, size = pieces[0]
+        return (await read(parent, start, size)).ljust(length, b"\0")
+    out = bytearray(length)
+
+    async def fetch(start: int, position: int, size: int) -> None:
+        data = await read(parent, start, size)
+        out[position : position + len(data)] = data
+
+    await for_each((fetch(*piece) for piece in pieces), FANOUT)
+    return bytes(out)
+
+
+def covered(
+    image: ImageContext, objectno: int, offset: int, length: int, overlap: int
+) -> list[tuple[int, int, int]]:
+    """The parts of an object's range that the parent has: (image offset, offset from the range's start, length)."""
+    pieces: list[tuple[int, int, int]] = []
+    position = 0
+    for start, size in image.layout.image_extents(objectno, offset, length):
+        shared = min(size, overlap - start)
+        if shared > 0:
+            pieces.append((start, position, shared))
+        position += size
+    return pieces

@@ -1,0 +1,111 @@
+"""Make an image that begins as another was at a snapshot.
+
+The child is laid out like any new image, of the parent's size at the snapshot, and then bound to the parent. What the
+caller leaves open is as the parent has it. Format 1 needs a protected snapshot and both images in one namespace; format 2
+needs neither, and is what `auto` gives once all clients of the cluster are new enough to know it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import re
+from dataclasses import replace
+
+from rbd_native import cls_rbd
+from rbd_native import header as headers
+from rbd_native.cls_client import mutate
+from rbd_native.constants import RBD_FEATURE_LAYERING
+from rbd_native.image.context import ImageContext
+from rbd_native.operations import create, family, remove
+from rbd_native.operations.open import open_image
+from rbd_native.options import Settings
+from rbd_native.rados.port import Io, RadosError
+from rbd_native.types import ParentImageSpec, ProtectionStatus
+
+_FIRST_WITH_FORMAT_2 = "mimic"
+_RELEASE = re.compile(r"[a-t][a-z]+")  # releases are named in alphabetical order; "unknown" is none of them
+
+
+async def clone(
+    parent_io: Io, parent_name: str, snapshot: str | int, io: Io, name: str, wish: create.Wish, clone_format: int = 0
+) -> None:
+    """`wish.size` is the parent's to say. ENOENT, EEXIST, EINVAL (not protected, name, format), ENOSYS (layering),
+    EDOM (order), EXDEV (format 1 into another namespace)."""
+    settings = Settings(io.cluster.conf_get, await headers.pool_config(io))
+    old = await _old_format(io, settings, clone_format)
+    parent = await open_image(parent_io, name=parent_name, snapshot=snapshot, read_only=True)
+    try:
+        if not name:
+            raise RadosError(errno.EINVAL, "an image needs a name")
+        wish = _inherit(parent, wish)
+        _check(parent, io, wish, old=old)
+        identifier = await create.create(io, name, wish)
+        try:
+            await _bind(parent, io, identifier, old=old)
+        except RadosError:
+            # The first error is the one that counts; what cannot be undone now, `remove` of the name clears away.
+            with contextlib.suppress(RadosError):
+                await remove.remove(io, name)
+            raise
+    finally:
+        await parent.close()
+
+
+async def _old_format(io: Io, settings: Settings, wanted: int) -> bool:
+    if wanted not in (0, 1, 2):
+        raise RadosError(errno.EINVAL, f"clone format {wanted}")
+    chosen = str(wanted) if wanted else settings.text("rbd_default_clone_format")
+    if chosen != "auto":
+        return chosen == "1"
+    answer: bytes = await io.cluster.mon_command({"prefix": "osd get-require-min-compat-client"})
+    release = answer.decode("ascii", "replace").strip()
+    return not _RELEASE.fullmatch(release) or release < _FIRST_WITH_FORMAT_2
+
+
+def _inherit(parent: ImageContext, wish: create.Wish) -> create.Wish:
+    layout = parent.layout
+    striped = wish.stripe_unit or wish.stripe_count
+    return replace(
+        wish,
+        size=parent.size,
+        order=wish.order or layout.order,
+        features=parent.header.features if wish.features is None else wish.features,
+        stripe_unit=wish.stripe_unit if striped or not layout.fancy else layout.stripe_unit,
+        stripe_count=wish.stripe_count if striped or not layout.fancy else layout.stripe_count,
+    )
+
+
+def _check(parent: ImageContext, io: Io, wish: create.Wish, *, old: bool) -> None:
+    if not parent.header.features & RBD_FEATURE_LAYERING or not (wish.features or 0) & RBD_FEATURE_LAYERING:
+        raise RadosError(errno.ENOSYS, "parent and child both need layering")
+    if not old:
+        return
+    if parent.snap is None or parent.snap.protection != ProtectionStatus.PROTECTED:
+        raise RadosError(errno.EINVAL, "the parent snapshot is not protected")
+    if parent.io.namespace != io.namespace:
+        raise RadosError(errno.EXDEV, "clones of format 1 stay in their parent's namespace")
+
+
+async def _bind(parent: ImageContext, io: Io, identifier: str, *, old: bool) -> None:
+    child = await open_image(io, identifier=identifier)
+    try:
+        spec = ParentImageSpec(parent.io.pool_id, parent.io.namespace, parent.id, parent.read_snap)
+        await family.attach(child, spec, parent.size, old=old)
+        if old:
+            await _still_protected(parent)
+        metadata = await headers.metadata(parent.io, parent.header_oid)
+        if metadata:
+            await mutate(io, child.header_oid, cls_rbd.metadata_set(metadata))
+        await child.changed()
+    finally:
+        await child.close()
+
+
+async def _still_protected(parent: ImageContext) -> None:
+    """Whoever unprotects looks for clones after he said so: either he has seen this one, or it sees him."""
+    header = await headers.refresh(parent.io, parent.id, read_only=True)
+    for snapshot in header.snapshots:
+        if snapshot.info.id == parent.read_snap and snapshot.protection == ProtectionStatus.PROTECTED:
+            return
+    raise RadosError(errno.EINVAL, "the parent snapshot is not protected any more")
