@@ -107,7 +107,7 @@ class CephCluster:
     def __init__(
         self, root: Path | None = None, *, osds: int = 1, options: Mapping[str, str] | None = None
     ) -> None:
-        self.root = root or Path(tempfile.mkdtemp(prefix="rbd-native-"))
+        self.root = root or Path(tempfile.gettempdir(), f"rbd-native-{uuid.uuid4().hex[:12]}")
         self.conf = self.root / "ceph.conf"
         self.osds = osds
         self._options = "\n".join(f"{name} = {value}" for name, value in (options or {}).items())
@@ -126,14 +126,15 @@ class CephCluster:
     def start(self) -> None:
         """Start all; returns when the OSDs are up. ClusterError, with the logs' ends, if that fails."""
         ensure_packages()
-        for name in ("run", "log", "crash", "mon", "mgr/x", *(f"osd/{i}" for i in range(self.osds))):
-            (self.root / name).mkdir(parents=True, exist_ok=True)
+        # Before anything that it would have to clear away.
         self._watchdog = subprocess.Popen(
             [sys.executable, "-I", str(Path(__file__).with_name("watchdog.py")), str(self.root)],
             stdin=subprocess.PIPE,
             start_new_session=True,  # an interrupt from the keyboard is not for it
         )
         try:
+            for name in ("run", "log", "crash", "mon", "mgr/x", *(f"osd/{i}" for i in range(self.osds))):
+                (self.root / name).mkdir(parents=True, exist_ok=True)
             self._start_mon()
             self._daemon("ceph-mgr", "-i", "x")
             for number in range(self.osds):

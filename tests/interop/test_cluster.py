@@ -2,10 +2,11 @@
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -65,28 +66,53 @@ time.sleep(600)
 """
 
 
-def test_killed_owner_leaves_nothing_behind() -> None:
+@contextmanager
+def owner_of_a_cluster() -> Iterator[tuple[subprocess.Popen[str], Path]]:
+    """A process that starts a cluster and is killed in the end, and the directory of its cluster."""
     root = Path(__file__).parents[2]
-    command = [sys.executable, "-c", OWNER]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=root) as owner:
+    with subprocess.Popen([sys.executable, "-c", OWNER], stdout=subprocess.PIPE, text=True, cwd=root) as owner:
         assert owner.stdout is not None
-        directory = Path(owner.stdout.readline().strip())
-        assert owner.stdout.readline() == "up\n"
-        pids = daemons(directory)
-        assert len(pids) == 3
-        os.kill(owner.pid, signal.SIGKILL)
+        yield owner, Path(owner.stdout.readline().strip())
+        owner.kill()
+
+
+def comes_to_nothing(directory: Path) -> bool:
+    """Whether the directory and every process that names it are gone soon, and stay so."""
     deadline = time.monotonic() + 20
-    while (directory.exists() or daemons(directory)) and time.monotonic() < deadline:
+    while directory.exists() or processes(directory):
+        if time.monotonic() > deadline:
+            return False
         time.sleep(0.05)
-    assert not directory.exists()
-    assert not [pid for pid in pids if os.fsencode(directory) in command_line(pid)]
+    time.sleep(0.2)
+    return not directory.exists() and not processes(directory)
 
 
-def command_line(pid: int) -> bytes:
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes()
-    except FileNotFoundError:
-        return b""
+def processes(directory: Path) -> list[bytes]:
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            found.append(path.read_bytes())
+    return [line for line in found if os.fsencode(directory) in line]
+
+
+def test_killed_owner_leaves_nothing_behind() -> None:
+    with owner_of_a_cluster() as (owner, directory):
+        assert owner.stdout is not None
+        assert owner.stdout.readline() == "up\n"
+        assert len(daemons(directory)) == 3
+    assert comes_to_nothing(directory)
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35])
+def test_owner_killed_while_it_starts_the_cluster(seconds: float) -> None:
+    """At any moment: a daemon that has only just been started has told nobody its pid yet."""
+    with owner_of_a_cluster() as (_, directory):
+        time.sleep(seconds)
+    assert comes_to_nothing(directory)
+
+
+def test_a_cluster_that_was_not_started_leaves_no_trace() -> None:
+    assert not CephCluster().root.exists()
 
 
 def test_cluster_that_cannot_start_is_an_error_and_cleans_up(tmp_path: Path) -> None:
