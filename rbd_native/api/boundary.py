@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 from rbd_native.encoding import UTime
 from rbd_native.engine import run
 from rbd_native.errors import ExceptionMap, InvalidArgument, errno_to_exception, make_ex
+from rbd_native.operations import create
 from rbd_native.rados.port import Buffer, RadosError
 
 T = TypeVar("T")
@@ -91,6 +92,18 @@ def buffer(data: Any) -> Buffer:
         return memoryview(data).cast("B")
     except TypeError as error:
         raise TypeError("data must be a byte string") from error
+
+
+def wish(size: int, order: Any, features: Any, stripe_unit: Any, stripe_count: Any, data_pool: Any) -> create.Wish:
+    """What create and clone are asked for, each number checked as its C type would."""
+    return create.Wish(
+        size,
+        None if order is None else c_int(order),
+        None if features is None else uint64(features),
+        None if stripe_unit is None else uint64(stripe_unit),
+        None if stripe_count is None else uint64(stripe_count),
+        None if data_pool is None else name_text(data_pool, "data_pool"),
+    )
 
 
 def moment(stamp: UTime) -> datetime.datetime:

@@ -7,7 +7,7 @@ from typing import Any
 
 from rbd_native import header as headers
 from rbd_native.api import unbuilt
-from rbd_native.api.boundary import c_int, drive, name_text, shown, uint64
+from rbd_native.api.boundary import drive, name_text, shown, uint64, wish
 from rbd_native.api.completion import Completion
 from rbd_native.api.image import Image
 from rbd_native.constants import FEATURE_NAMES, RBD_FEATURES_ALL
@@ -52,8 +52,8 @@ class RBD:
                     "format 1 images do not support feature masks, non-default striping, nor data pool"
                 )
             features, stripe_unit, stripe_count, data_pool = None, None, None, None
-        wish = _wish(uint64(size), order, features, stripe_unit, stripe_count, data_pool)
-        drive(create.create(port_for(ioctx), text, wish), "error creating image")
+        wanted = wish(uint64(size), order, features, stripe_unit, stripe_count, data_pool)
+        drive(create.create(port_for(ioctx), text, wanted), "error creating image")
 
     def aio_open_image(
         self,
@@ -96,9 +96,9 @@ class RBD:
         """
         parent, name = name_text(p_name, "p_name"), name_text(c_name, "c_name")
         snapshot = p_snapshot if isinstance(p_snapshot, int) else name_text(p_snapshot, "p_snapname")
-        wish = _wish(0, order, features, stripe_unit, stripe_count, data_pool)
+        wanted = wish(0, order, features, stripe_unit, stripe_count, data_pool)
         chosen = 0 if clone_format is None else uint64(clone_format)
-        work = clone.clone(port_for(p_ioctx), parent, snapshot, port_for(c_ioctx), name, wish, chosen)
+        work = clone.clone(port_for(p_ioctx), parent, snapshot, port_for(c_ioctx), name, wanted, chosen)
         drive(work, "error creating clone")
 
     def remove(self, ioctx: Any, name: str | bytes, on_progress: Callback | None = None) -> None:
@@ -128,18 +128,6 @@ class RBD:
         if mask & ~RBD_FEATURES_ALL:
             raise InvalidArgument("error converting features bitmask to str", errno=22)
         return ",".join(sorted(name for name, bit in FEATURE_NAMES.items() if mask & bit))
-
-
-def _wish(size: int, order: Any, features: Any, stripe_unit: Any, stripe_count: Any, data_pool: Any) -> create.Wish:
-    """What create and clone are asked for, each number checked as its C type would."""
-    return create.Wish(
-        size,
-        None if order is None else c_int(order),
-        None if features is None else uint64(features),
-        None if stripe_unit is None else uint64(stripe_unit),
-        None if stripe_count is None else uint64(stripe_count),
-        None if data_pool is None else name_text(data_pool, "data_pool"),
-    )
 
 
 class ImageIterator:

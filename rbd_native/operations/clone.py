@@ -33,12 +33,12 @@ async def clone(
     """`wish.size` is the parent's to say. ENOENT, EEXIST, EINVAL (not protected, name, format), ENOSYS (layering),
     EDOM (order), EXDEV (format 1 into another namespace)."""
     settings = Settings(io.cluster.conf_get, await headers.pool_config(io))
-    old = await _old_format(io, settings, clone_format)
+    old = await old_format(io, settings, clone_format)
     parent = await open_image(parent_io, name=parent_name, snapshot=snapshot, read_only=True)
     try:
         if not name:
             raise RadosError(errno.EINVAL, "an image needs a name")
-        wish = _inherit(parent, wish)
+        wish = inherit(parent, wish, parent.header.features)
         _check(parent, io, wish, old=old)
         identifier = await create.create(io, name, wish)
         try:
@@ -52,7 +52,8 @@ async def clone(
         await parent.close()
 
 
-async def _old_format(io: Io, settings: Settings, wanted: int) -> bool:
+async def old_format(io: Io, settings: Settings, wanted: int) -> bool:
+    """Whether clones are to be of format 1: what is wanted, or (0) what is configured."""
     if wanted not in (0, 1, 2):
         raise RadosError(errno.EINVAL, f"clone format {wanted}")
     chosen = str(wanted) if wanted else settings.text("rbd_default_clone_format")
@@ -63,16 +64,17 @@ async def _old_format(io: Io, settings: Settings, wanted: int) -> bool:
     return not _RELEASE.fullmatch(release) or release < _FIRST_WITH_FORMAT_2
 
 
-def _inherit(parent: ImageContext, wish: create.Wish) -> create.Wish:
+def inherit(parent: ImageContext, wish: create.Wish, features: int) -> create.Wish:
+    """The wish for an image that is as `parent` is wherever the caller did not say otherwise."""
     layout = parent.layout
     striped = wish.stripe_unit or wish.stripe_count
     return replace(
         wish,
         size=parent.size,
         order=wish.order or layout.order,
-        features=parent.header.features if wish.features is None else wish.features,
-        stripe_unit=wish.stripe_unit if striped or not layout.fancy else layout.stripe_unit,
-        stripe_count=wish.stripe_count if striped or not layout.fancy else layout.stripe_count,
+        features=features if wish.features is None else wish.features,
+        stripe_unit=wish.stripe_unit if striped else layout.stripe_unit,
+        stripe_count=wish.stripe_count if striped else layout.stripe_count,
     )
 
 

@@ -127,14 +127,14 @@ async def _state(image: ImageContext, objectno: int, snap: int) -> ObjectState:
     if not snaps:
         return ObjectState.EXISTS
     found: SnapSet = reply.outs[0]
-    now = _serving(found, snap)
+    now = serving(found, snap)
     if now is None:
         return ObjectState.NONEXISTENT
-    before = _serving(found, older[0]) if older else None
+    before = serving(found, older[0]) if older else None
     return ObjectState.EXISTS_CLEAN if now is before else ObjectState.EXISTS
 
 
-def _serving(found: SnapSet, snap: int) -> Clone | None:
+def serving(found: SnapSet, snap: int) -> Clone | None:
     """What the object was at a snapshot: the clone that serves it, or the head where nothing was written since."""
     for clone in found.clones:
         if snap in clone.snaps or (clone.is_head and snap > found.seq):

@@ -1,0 +1,194 @@
+"""Copy an image with its history: every snapshot of users, and what changed between them.
+
+The target goes through the states of the source, oldest first: it gets the size and the changed objects of each snapshot,
+and then a snapshot of that name. What changed is known from the objects' own records: one question an object, and none
+for those that no object map has ever seen. A clone's copy is a clone of the same parent, unless it is to be flattened.
+"""
+
+from __future__ import annotations
+
+import errno
+from array import array
+from collections.abc import Iterable, Sequence
+
+from rbd_native import cls_rbd, names
+from rbd_native.cls_client import call
+from rbd_native.constants import RBD_FEATURE_OBJECT_MAP, RBD_FEATURES_IMPLICIT, RBD_SNAP_CREATE_SKIP_QUIESCE
+from rbd_native.engine import for_each
+from rbd_native.header import Snapshot
+from rbd_native.image import io as writing
+from rbd_native.image.context import ImageContext
+from rbd_native.image.copyup import sparse
+from rbd_native.image.reading import read_object
+from rbd_native.object_map import BitVector, ObjectMapCorrupt, ObjectState
+from rbd_native.operations import clone, create, family, resize, snapshots
+from rbd_native.operations.copy import copy_metadata
+from rbd_native.operations.open import open_image
+from rbd_native.operations.progress import Progress
+from rbd_native.operations.rebuild_object_map import serving
+from rbd_native.rados.port import HEAD, Io, ListSnaps, RadosError, SnapSet
+from rbd_native.types import ProtectionStatus, UserSnapshotNamespace
+
+
+async def deep_copy(
+    source: ImageContext,
+    io: Io,
+    name: str,
+    wish: create.Wish,
+    *,
+    clone_format: int = 0,
+    flatten: bool = False,
+    progress: Progress | None = None,
+) -> None:
+    """Up to the snapshot the source is set to. EEXIST, EINVAL (name), and what :func:`create.create` refuses."""
+    if source.stale:
+        await source.fresh()
+    if not name:
+        raise RadosError(errno.EINVAL, "an image needs a name")
+    versions = _versions(source)
+    wish = clone.inherit(source, wish, source.header.features & ~RBD_FEATURES_IMPLICIT)
+    identifier = await create.create(io, name, wish)
+    target = await open_image(io, identifier=identifier)
+    try:
+        if source.header.parent is not None and not flatten:
+            await _same_parent(source, target, clone_format)
+        await _replay(source, target, versions, progress or Progress())
+        await copy_metadata(source, target)
+        await writing.flush(target)
+    finally:
+        await target.close()
+
+
+def _versions(source: ImageContext) -> list[Snapshot | None]:
+    """The states of the source, oldest first: the users' snapshots, and what comes after the last one (None) unless the
+    source is set to that."""
+    last = source.read_snap
+    taken = [
+        snapshot
+        for snapshot in reversed(source.header.snapshots)
+        if snapshot.info.id <= last and isinstance(snapshot.info.namespace, UserSnapshotNamespace)
+    ]
+    return [*taken, *([None] if last == HEAD else [])]
+
+
+async def _same_parent(source: ImageContext, target: ImageContext, clone_format: int) -> None:
+    assert source.header.parent is not None
+    old = await clone.old_format(target.io, target.settings, clone_format)
+    await family.attach(target, source.header.parent, source.widest_overlap, old=old)
+    await target.changed()
+    await target.fresh()
+
+
+# --- what changed ----------------------------------------------------------------------------------------------------
+
+
+async def _changes(source: ImageContext, ids: Sequence[int], count: int) -> list[array[int]]:
+    """For each version, the numbers of the objects that differ from the version before."""
+    changed = [array("Q") for _ in ids]
+
+    async def examine(objectno: int) -> None:
+        oid = source.object_name(objectno)
+        reply = await source.data_io.read(oid, [ListSnaps()]).bare()
+        if reply.rv == -errno.ENOENT:
+            return
+        if reply.rv < 0:
+            raise RadosError(-reply.rv, oid, reply)
+        found: SnapSet = reply.outs[0]
+        before = None
+        for place, snap in enumerate(ids):
+            now = serving(found, snap)
+            if now is not before:
+                changed[place].append(objectno)
+            before = now
+
+    depth = source.settings.integer("rbd_concurrent_management_ops")
+    await for_each(map(examine, await _candidates(source, ids, count)), depth)
+    return changed
+
+
+async def _candidates(source: ImageContext, ids: Sequence[int], count: int) -> Iterable[int]:
+    """The objects that may have existed at any of the versions."""
+    if not source.header.features & RBD_FEATURE_OBJECT_MAP:
+        return range(count)
+    flags = {snapshot.info.id: snapshot.flags for snapshot in source.header.snapshots} | {HEAD: source.header.flags}
+    union = BitVector(count)
+    for snap in ids:
+        bits = None if flags[snap] else await _map(source, snap)
+        if bits is None:
+            return range(count)
+        end = min(len(bits), count)
+        for start, states in bits.chunks(0, end):
+            present = union.unpack(start, start + len(states)) | (states != ObjectState.NONEXISTENT)
+            union.put(start, present)
+    return (start + int(place) for start, states in union.chunks() for place in states.nonzero()[0])
+
+
+async def _map(source: ImageContext, snap: int) -> BitVector | None:
+    oid = names.object_map(source.id, None if snap == HEAD else snap)
+    try:
+        raw: bytes = await call(source.io, oid, cls_rbd.object_map_load())
+        return BitVector.decode(raw)
+    except (RadosError, ObjectMapCorrupt):
+        return None
+
+
+# --- doing it again --------------------------------------------------------------------------------------------------
+
+
+async def _replay(
+    source: ImageContext, target: ImageContext, versions: list[Snapshot | None], progress: Progress
+) -> None:
+    ids = [HEAD if version is None else version.info.id for version in versions]
+    sizes = [source.header.size if version is None else version.info.image_size for version in versions]
+    count = source.layout.object_count(max(sizes, default=0))
+    changed = await _changes(source, ids, count)
+    total = sum(map(len, changed))
+    done = 0
+    at = source.snap
+
+    async def again(objectno: int, size: int) -> None:
+        nonlocal done
+        await _object(source, target, objectno, size)
+        progress.update(done, total)
+        done += 1
+
+    try:
+        for version, size, objects in zip(versions, sizes, changed, strict=True):
+            source.snap = version
+            if target.header.size != size:
+                await resize.resize(target, size)
+                await target.fresh()
+            depth = source.settings.integer("rbd_concurrent_management_ops")
+            await for_each((again(objectno, size) for objectno in objects), depth)
+            if version is not None:
+                await _snapshot(target, version)
+    finally:
+        source.snap = at
+
+
+async def _snapshot(target: ImageContext, version: Snapshot) -> None:
+    name = version.info.name
+    await snapshots.create(target, name, RBD_SNAP_CREATE_SKIP_QUIESCE)
+    if version.protection == ProtectionStatus.PROTECTED:
+        await snapshots.protect(target, name)
+    await target.fresh()
+
+
+async def _object(source: ImageContext, target: ImageContext, objectno: int, size: int) -> None:
+    """Give the target what the source shows where one of its objects lies; zeros too, for they may hide something."""
+    length = source.layout.object_extent_in(size, objectno)
+    if not length:
+        return
+    data = await read_object(source, objectno, 0, length)
+    extents, _ = sparse(data)
+    view = memoryview(data)
+    end = 0
+    for start, run in (*extents.items(), (length, 0)):
+        if start > end:
+            for offset, piece in source.layout.image_extents(objectno, end, start - end):
+                await writing.write_zeroes(target, offset, piece)
+        taken = start
+        for offset, piece in source.layout.image_extents(objectno, start, run):
+            await writing.write(target, offset, view[taken : taken + piece])
+            taken += piece
+        end = start + run
