@@ -16,12 +16,12 @@ import errno
 from typing import TYPE_CHECKING
 
 from rbd_native import cls_lock, names
-from rbd_native.cls_client import call, mutate
-from rbd_native.engine import First, Mutex, Signal, spawn
+from rbd_native.cls_client import call, decoded, mutate
+from rbd_native.engine import First, Mutex, Signal, gather, spawn
 from rbd_native.image.gate import WriteGate
 from rbd_native.image.head_map import HeadMap
-from rbd_native.rados.port import ListWatchers, NotifyReply, RadosError
-from rbd_native.types import Locker, LockerId, LockInfo, LockType
+from rbd_native.rados.port import ListWatchers, NotifyReply, RadosError, Watcher
+from rbd_native.types import EntityName, EntityType, Locker, LockerId, LockInfo, LockType
 from rbd_native.watch_notify import (
     AcquiredLock,
     Message,
@@ -35,26 +35,31 @@ if TYPE_CHECKING:
     from rbd_native.image.context import ImageContext
 
 TAG = "internal"
+_INFO = cls_lock.get_info(names.LOCK_NAME)
 _COOKIE = "auto "
 NOTIFY_TIMEOUT_MS = 5000
 _RELEASE_SECONDS = 10.0
 _RETRY_SECONDS = 1.0
+_OWN_RETRIES = 30
 
 
 class ExclusiveLock:
     """One handle's part in the lock of its image.
 
-    `owned` is true only while the lock is held and everything that goes with it is in place. `usage` is what operations
+    `owned` is true only while the lock is held and everything that goes with it is in place; `elsewhere` while another
+    client is known to own it. `usage` is what operations
     on the whole image pass: while one is inside, the lock stays. `map`: the head's object map, while owned.
     """
 
     def __init__(self, image: ImageContext) -> None:
         self._image = image
         self._changing = Mutex()
-        self._released = Signal()
+        self._moved = Signal()
+        self._patience = _OWN_RETRIES
         self._releasing = False
         self._cookie = ""
         self.owned = False
+        self.elsewhere = False
         self.automatic = True
         self.usage = WriteGate()
         self.map: HeadMap | None = None
@@ -62,20 +67,20 @@ class ExclusiveLock:
     # --- taking it ---
 
     async def acquire(self, *, wait: bool = True) -> bool:
-        """Own the lock. With `wait` false, False where a living client has it; else EROFS where that will not let go."""
+        """Own the lock, or find that the image has none any more. With `wait` false, False where a living client has it;
+        else EROFS where that will not let go."""
         async with self._changing:
-            if self.owned:
-                return True
-            while not (await self._try() and await self._taken()):
-                locker = await self.locker()
-                if locker is None:
-                    continue
-                if not await self._alive(locker):
-                    await self.break_from(*locker)
-                elif not wait:
+            self._patience = _OWN_RETRIES
+            if wait and self.elsewhere and not self.owned:
+                await self._ask()
+            while not self.owned:
+                if await self._try():
+                    await self._taken()
+                    if self.owned or self._image.lock is not self:
+                        break
+                pause = await self._ask() if wait else 0.0
+                if pause is not None and not await self._look(wait, pause):
                     return False
-                else:
-                    await self._ask()
             return True
 
     async def acquire_automatically(self) -> None:
@@ -98,53 +103,68 @@ class ExclusiveLock:
         self._cookie = cookie
         return True
 
-    async def _taken(self) -> bool:
-        """Make it ours: the state is read anew, for the last owner may have changed it, then the map. False where it was
-        lost meanwhile, with the watch."""
+    async def _taken(self) -> None:
+        """Make it ours: the state is read anew, for the last owner may have changed it, and the map. It is not ours where
+        it was lost meanwhile, with the watch, or the image's feature was turned off."""
         image = self._image
         try:
             image.stale = True
-            await image.fresh()
-            await self.open_map()
-            await self.rewatched()
+            fetched, _ = await gather((HeadMap.fetch(image), image.fresh()), 2)
+            if image.lock is self:
+                await self.open_map(fetched)
+                await self.rewatched()
+            else:
+                await self._unlock()
         except BaseException:
             await self._unlock()
             raise
-        self.owned = bool(self._cookie)
-        if self.owned:
-            self._say(AcquiredLock(image.watch.client))
-        return self.owned
+        if self._cookie:
+            self.owned = True
+            self.elsewhere = False
+            spawn(self._tell(AcquiredLock(image.watch.client)), f"{image.header_oid}: notice")
 
     async def locker(self) -> tuple[LockerId, Locker] | None:
         """Who has the lock. EROFS where it is one that users hold, which is nobody's to ask for."""
-        info: LockInfo = await call(self._image.io, self._image.header_oid, cls_lock.get_info(names.LOCK_NAME))
-        for who, locker in info.lockers.items():
-            if info.tag != TAG or info.type != LockType.EXCLUSIVE or not who.cookie.startswith(_COOKIE):
-                raise RadosError(errno.EROFS, f"locked by {who.name} with cookie {who.cookie!r}")
-            return who, locker
-        return None
+        info: LockInfo = await call(self._image.io, self._image.header_oid, _INFO)
+        return _owner(info)
 
-    async def _alive(self, locker: tuple[LockerId, Locker]) -> bool:
-        """Whether the owner's watch is still there: the same address, nonce included, and the same cookie."""
-        who, record = locker
-        reply = await self._image.io.read(self._image.header_oid, [ListWatchers()])
-        address = str(record.address)
-        return any(f"{_COOKIE}{w.cookie}" == who.cookie and w.address == address for w in reply.outs[0])
-
-    async def _ask(self) -> None:
-        """Ask the owner to let go and wait until it has, or until it is time to look again."""
+    async def _look(self, wait: bool, pause: float) -> bool:
+        """See who has the lock. From a dead client it is taken; False where one that lives has it, and `wait` is false.
+        Else the `pause` in seconds is made, before it is asked again."""
         image = self._image
-        self._released.clear()
+        reply = await image.io.read(image.header_oid, [_INFO.step, ListWatchers()])
+        owner = _owner(decoded(_INFO, reply.outs[0], image.header_oid))
+        if owner is None:
+            return True
+        if _alive(owner, reply.outs[1]):
+            await First(self._moved.wait(), image.io.cluster.sleep(pause))
+            return wait
+        if owner[0].name != EntityName(EntityType.CLIENT, image.io.cluster.instance_id()):
+            await self.break_from(*owner)
+            return True
+        # Another handle of this very client has lost its watch, and will soon have another: to fence it would be to
+        # fence ourselves.
+        self._patience -= 1
+        if not self._patience:
+            raise RadosError(errno.EINVAL, "another handle of this client has left the exclusive lock behind")
+        await image.io.cluster.sleep(_RETRY_SECONDS)
+        return True
+
+    async def _ask(self) -> float | None:
+        """Ask the owner to let go, and wait until it has. Where nobody says that he will: for how many seconds not to ask
+        again."""
+        image = self._image
+        self._moved.clear()
         payload = encode_message(RequestLock(image.watch.client))
         reply: NotifyReply = await image.io.notify(image.header_oid, payload, NOTIFY_TIMEOUT_MS)
         answers = acknowledgements(reply)
         if -errno.EROFS in answers:
             raise RadosError(errno.EROFS, "the owner of the exclusive lock keeps it")
         if 0 in answers:
-            await First(self._released.wait(), image.io.cluster.sleep(_RELEASE_SECONDS))
-        elif not reply.timeouts:
-            # Nobody felt addressed: the owner is just taking the lock, or just letting go.
-            await First(self._released.wait(), image.io.cluster.sleep(_RETRY_SECONDS))
+            await First(self._moved.wait(), image.io.cluster.sleep(_RELEASE_SECONDS))
+            return None
+        # Nobody felt addressed: the owner is just taking the lock, or just letting go, or cannot hear any more.
+        return 0.0 if reply.timeouts else _RETRY_SECONDS
 
     async def break_from(self, who: LockerId, record: Locker) -> None:
         """Take the lock from a dead client. It is fenced first, and only if it still is the one that was found dead."""
@@ -164,26 +184,29 @@ class ExclusiveLock:
     async def release(self) -> None:
         """Let operations and writes end, give the lock back, and say so."""
         async with self._changing:
-            if not self.owned:
+            if not self._cookie:
                 return
             image = self._image
             await self.usage.close()
             await image.gate.close()
             try:
                 self.owned = False
-                await self._unlock()
+                # The OSD does one after the other; who hears of it finds the lock free.
+                await gather((self._unlock(), self._tell(ReleasedLock(image.watch.client))), 2)
             finally:
                 image.gate.open()
                 self.usage.open()
-            await image.io.notify(image.header_oid, encode_message(ReleasedLock(image.watch.client)), NOTIFY_TIMEOUT_MS)
 
     async def _unlock(self) -> None:
+        """Give back the map's lock and the image's. Whoever finds the one free and the other not may break it."""
+        await gather((self.close_map(), self._unlock_header()), 2)
+
+    async def _unlock_header(self) -> None:
         image = self._image
-        await self.close_map()
-        cookie, self._cookie = self._cookie, ""
-        reply = await image.io.write(image.header_oid, [cls_lock.unlock(names.LOCK_NAME, cookie).step]).bare()
+        reply = await image.io.write(image.header_oid, [cls_lock.unlock(names.LOCK_NAME, self._cookie).step]).bare()
         if reply.rv < 0 and reply.rv != -errno.ENOENT:
             raise RadosError(-reply.rv, image.header_oid, reply)
+        self._cookie = ""
 
     def requested(self) -> int | None:
         """Another client asks for it: 0 if it will be given up, -EROFS if not, None where it is not ours to give."""
@@ -204,14 +227,13 @@ class ExclusiveLock:
 
     # --- the object map that goes with it ---
 
-    async def open_map(self) -> None:
+    async def open_map(self, fetched: bytes | None = None) -> None:
         """Load the head's map, where the image has one. It is this client's while the lock is."""
-        self.map = await HeadMap.open(self._image)
+        self.map = await HeadMap.open(self._image, fetched)
 
     async def close_map(self) -> None:
-        keeper, self.map = self.map, None
-        if keeper is not None:
-            await keeper.close()
+        self.map = None
+        await HeadMap.close(self._image)
 
     # --- what else happens to it ---
 
@@ -223,8 +245,16 @@ class ExclusiveLock:
         reply = await self._image.io.read(self._image.header_oid, [held.step]).bare()
         return reply.rv == 0
 
-    def other_released(self) -> None:
-        self._released.set()
+    def moved(self, *, taken: bool) -> None:
+        """Another client has taken it, or given it back: who waits for it may look, or ask, again."""
+        self.elsewhere = taken
+        self._moved.set()
+
+    def lost(self) -> None:
+        """The OSD says that it is not ours: nothing is written any more before it has been taken anew."""
+        self.owned = False
+        self.map = None
+        self._cookie = ""
 
     async def rewatched(self) -> None:
         """The handle has a new watch: the lock must name it, or the owner will be taken for dead.
@@ -239,17 +269,26 @@ class ExclusiveLock:
         try:
             await mutate(image.io, image.header_oid, request)
         except RadosError:
-            self.owned = False
-            self.map = None
-            self._cookie = ""
+            self.lost()
         else:
             self._cookie = cookie
 
-    def _say(self, message: Message) -> None:
-        """Tell the others, without waiting for them to have heard."""
+    async def _tell(self, message: Message) -> None:
         image = self._image
+        await image.io.notify(image.header_oid, encode_message(message), NOTIFY_TIMEOUT_MS)
 
-        async def send() -> None:
-            await image.io.notify(image.header_oid, encode_message(message), NOTIFY_TIMEOUT_MS)
 
-        spawn(send(), f"{image.header_oid}: notice")
+def _owner(info: LockInfo) -> tuple[LockerId, Locker] | None:
+    """Who has the lock, automatically. EROFS where users hold it."""
+    for who, locker in info.lockers.items():
+        if info.tag != TAG or info.type != LockType.EXCLUSIVE or not who.cookie.startswith(_COOKIE):
+            raise RadosError(errno.EROFS, f"locked by {who.name} with cookie {who.cookie!r}")
+        return who, locker
+    return None
+
+
+def _alive(owner: tuple[LockerId, Locker], watchers: list[Watcher]) -> bool:
+    """Whether the owner's watch is still there: the same address, nonce included, and the same cookie."""
+    who, record = owner
+    address = str(record.address)
+    return any(f"{_COOKIE}{w.cookie}" == who.cookie and w.address == address for w in watchers)

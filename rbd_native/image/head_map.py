@@ -17,21 +17,23 @@ import threading
 from typing import TYPE_CHECKING
 
 from rbd_native import cls_lock, cls_rbd, names
-from rbd_native.cls_client import call, mutate
+from rbd_native.cls_client import call, decoded, mutate
 from rbd_native.constants import (
     RBD_FEATURE_FAST_DIFF,
     RBD_FEATURE_OBJECT_MAP,
     RBD_FLAG_FAST_DIFF_INVALID,
     RBD_FLAG_OBJECT_MAP_INVALID,
 )
-from rbd_native.engine import KeyedMutex
+from rbd_native.engine import KeyedMutex, gather
 from rbd_native.object_map import BitVector, ObjectMapCorrupt, ObjectState
-from rbd_native.rados.port import RadosError, Truncate, WriteStep
+from rbd_native.rados.port import AssertExists, RadosError, Truncate, WriteStep
 from rbd_native.types import LockInfo, LockType
 
 if TYPE_CHECKING:
     from rbd_native.image.context import ImageContext
 
+_LOCK = cls_lock.lock(names.LOCK_NAME, LockType.EXCLUSIVE, "", "")
+_LOAD = cls_rbd.object_map_load()
 _FATAL = (errno.ESHUTDOWN, errno.EBUSY)
 """We are fenced, or the map's lock is somebody else's: the lock on the image is lost, and the map not ours to judge."""
 
@@ -48,26 +50,45 @@ class HeadMap:
         self.enabled = True
 
     @classmethod
-    async def open(cls, image: ImageContext) -> HeadMap | None:
-        """Lock and load it; None where the image has none. The caller holds the image's lock."""
+    async def open(cls, image: ImageContext, fetched: bytes | None = None) -> HeadMap | None:
+        """Lock and load it, unless :meth:`fetch` has done that; None where the image has none. The caller holds the
+        image's lock."""
         if not image.header.features & RBD_FEATURE_OBJECT_MAP:
             return None
         keeper = cls(image)
-        await keeper._lock()
-        await keeper._load()
+        if fetched is None:
+            await keeper._lock()
+        await keeper._load(fetched)
         return keeper
 
-    async def close(self) -> None:
-        """Give its lock back."""
-        reply = await self._image.io.write(self._oid, [cls_lock.unlock(names.LOCK_NAME, "").step]).bare()
-        if reply.rv < 0 and reply.rv != -errno.ENOENT:
-            raise RadosError(-reply.rv, self._oid, reply)
+    @staticmethod
+    async def fetch(image: ImageContext) -> bytes | None:
+        """Lock and load at once, while the header is being read anew: for whoever has just got the image's lock. None
+        where there is no map, by what is known so far, or where that does not go smoothly."""
+        if not image.header.features & RBD_FEATURE_OBJECT_MAP:
+            return None
+        oid = names.object_map(image.id)
+        # A map that was taken away meanwhile does not come back by being locked.
+        lock: list[WriteStep] = [AssertExists(), _LOCK.step]
+        held, loaded = await gather((image.io.write(oid, lock).bare(), image.io.read(oid, [_LOAD.step]).bare()), 2)
+        if held.rv not in (0, -errno.EEXIST) or loaded.rv < 0:
+            return None
+        found: bytes = decoded(_LOAD, loaded.outs[0], oid)
+        return found
+
+    @staticmethod
+    async def close(image: ImageContext) -> None:
+        """Give its lock back, if it is held."""
+        if image.header.features & RBD_FEATURE_OBJECT_MAP:
+            oid = names.object_map(image.id)
+            reply = await image.io.write(oid, [cls_lock.unlock(names.LOCK_NAME, "").step]).bare()
+            if reply.rv < 0 and reply.rv != -errno.ENOENT:
+                raise RadosError(-reply.rv, oid, reply)
 
     async def _lock(self) -> None:
         """Whoever has it does not own the image any more: the image's own lock fenced him, if that was needed."""
         io = self._image.io
-        request = cls_lock.lock(names.LOCK_NAME, LockType.EXCLUSIVE, "", "")
-        while (reply := await io.write(self._oid, [request.step]).bare()).rv == -errno.EBUSY:
+        while (reply := await io.write(self._oid, [_LOCK.step]).bare()).rv == -errno.EBUSY:
             info: LockInfo = await call(io, self._oid, cls_lock.get_info(names.LOCK_NAME))
             for who in info.lockers:
                 broken = cls_lock.break_lock(names.LOCK_NAME, who.name, who.cookie)
@@ -75,10 +96,10 @@ class HeadMap:
         if reply.rv < 0 and reply.rv != -errno.EEXIST:
             raise RadosError(-reply.rv, self._oid, reply)
 
-    async def _load(self) -> None:
+    async def _load(self, fetched: bytes | None) -> None:
         objects = self._image.layout.object_count(self._image.header.size)
         try:
-            raw: bytes = await call(self._image.io, self._oid, cls_rbd.object_map_load())
+            raw = await call(self._image.io, self._oid, _LOAD) if fetched is None else fetched
             self.bits = BitVector.decode(raw)
         except RadosError as error:
             if error.errno not in (errno.EINVAL, errno.ENOENT, errno.EIO):

@@ -7,6 +7,7 @@ operation begins on what may have changed unheard.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -74,10 +75,15 @@ class ImageWatch:
             if self._closed:  # while a recovery was on its way: nobody would ever close what it registers
                 return
             old, self._watch = self._watch, None
-            self.lost = False
-            if old is not None:
-                await old.close()
-            self._watch = await self._image.io.watch(self._image.header_oid, self._on_notify, self._on_error)
+            self.lost = False  # what is lost from here on is the new one
+            try:
+                if old is not None:
+                    with contextlib.suppress(RadosError):  # it is gone, or will be
+                        await old.close()
+                self._watch = await self._image.io.watch(self._image.header_oid, self._on_notify, self._on_error)
+            except BaseException:
+                self.lost = True
+                raise
             if self._image.lock is not None:
                 await self._image.lock.rewatched()
 
@@ -111,14 +117,15 @@ class ImageWatch:
         return _NOTHING
 
     def _acquired(self, message: AcquiredLock) -> bytes:
-        if message.client != self.client:
-            self._image.requests.owner_changed()
-        return _NOTHING
+        return self._moved(message.client, taken=True)
 
     def _released(self, message: ReleasedLock) -> bytes:
-        if message.client != self.client:
+        return self._moved(message.client, taken=False)
+
+    def _moved(self, client: ClientId, *, taken: bool) -> bytes:
+        if client != self.client:
             if self._image.lock is not None:
-                self._image.lock.other_released()
+                self._image.lock.moved(taken=taken)
             self._image.requests.owner_changed()
         return _NOTHING
 
@@ -143,9 +150,15 @@ class ImageWatch:
             spawn(self._recover(), f"{self._image.header_oid}: recovery of the watch")
 
     async def _recover(self) -> None:
-        while self.lost and not self._closed:
+        last = 0
+        while not self._closed:
             try:
                 await self._image.fresh()
             except RadosError as error:
-                log.warning("%s: watch not registered again: %s", self._image.header_oid, error)
+                if error.errno != last:  # told once, not every few seconds
+                    last = error.errno
+                    log.warning("%s: watch not registered again: %s", self._image.header_oid, error)
                 await self._image.io.cluster.sleep(_RETRY_SECONDS)
+            else:
+                if not self.lost:
+                    return
