@@ -4,15 +4,20 @@ import contextlib
 import json
 import os
 import pickle
+import select
 import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
 from tests.sharing.worker import LENGTH
+
+PATIENCE = 90.0
+"""Seconds after which a client that does not answer is stuck."""
 
 HOME = Path(__file__).parent.parent.parent
 
@@ -52,6 +57,10 @@ class Player:
     def end(self) -> Any:
         stream = self.process.stdout
         assert stream is not None
+        if not select.select([stream], [], [], PATIENCE)[0]:
+            self.signal(signal.SIGUSR1)  # it notes where its threads are
+            time.sleep(1)
+            raise TimeoutError(f"{self.client} does not answer: {self.noted()[-8000:].decode('utf-8', 'replace')}")
         head = stream.read(LENGTH.size)
         if len(head) < LENGTH.size:
             raise EOFError(f"{self.client} is gone: {self.noted()[-4000:].decode('utf-8', 'replace')}")
@@ -71,14 +80,16 @@ class Player:
     def signal(self, number: int) -> None:
         self.process.send_signal(number)
 
-    def kill(self) -> None:
-        """With -9, and wait until it is gone."""
+    def kill(self) -> bytes:
+        """With -9, and wait until it is gone; what it had noted."""
         self.process.send_signal(signal.SIGKILL)
         self.process.wait()
+        noted = self.noted()
         for stream in (self.process.stdin, self.process.stdout, self.notes):
             if stream is not None:
                 with contextlib.suppress(BrokenPipeError):
                     stream.close()
+        return noted
 
 
 @contextlib.contextmanager

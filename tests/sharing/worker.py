@@ -7,12 +7,15 @@ answers are pickles, each behind its length. A request is the name of a method o
 image, and its arguments; an answer is ("ok", value) or ("error", class name, errno, words).
 """
 
+import faulthandler
 import hashlib
 import importlib
 import itertools
 import json
 import os
 import pickle
+import random
+import signal
 import struct
 import sys
 import threading
@@ -22,6 +25,8 @@ from typing import Any
 LENGTH = struct.Struct("<I")
 CHUNK = 4 << 20
 BLOCK = 4096
+RECORD = struct.Struct("<IIBB")
+"""Of a hammer's operation: number, block, 0 when it begins and 1 when it is done, 1 for a discard of a granule."""
 
 
 def block_of(seed: int, number: int) -> bytes:
@@ -96,16 +101,13 @@ class Worker:
     def hammer(self, seed: int, first: int, blocks: int, depth: int, seconds: float, granule: int) -> int:
         """Write, and now and then discard, single blocks until the time is over or the process is killed.
 
-        Every operation is announced on the standard error before it begins and after it was acknowledged, as
-        (number, block, 0 to begin | 1 when done, 1 for a discard of a granule of blocks). Blocks under way are left
-        alone. Returns the number of operations.
+        Every operation is announced on the standard error before it begins and after it was acknowledged, as a RECORD.
+        Blocks under way are left alone. Returns the number of the next operation.
         """
         return _Hammer(self.image, seed, first, blocks, granule).run(depth, seconds)
 
 
 class _Hammer:
-    RECORD = struct.Struct("<IIBB")
-
     def __init__(self, image: Any, seed: int, first: int, blocks: int, granule: int) -> None:
         self.image, self.seed, self.first, self.blocks, self.granule = image, seed, first, blocks, granule
         self.busy: set[int] = set()
@@ -113,11 +115,9 @@ class _Hammer:
         self.failed: list[int] = []
 
     def tell(self, number: int, block: int, done: int, discard: int) -> None:
-        os.write(2, self.RECORD.pack(number, block, done, discard))  # whole: shorter than a pipe's atomic size
+        os.write(2, RECORD.pack(number, block, done, discard))  # whole: shorter than a pipe's atomic size
 
     def run(self, depth: int, seconds: float) -> int:
-        import random
-
         dice = random.Random(self.seed)
         places = threading.Semaphore(depth)
         until = time.monotonic() + seconds
@@ -186,6 +186,7 @@ def _read(length: int) -> bytes:
 
 
 def main() -> None:
+    faulthandler.register(signal.SIGUSR1)
     worker = Worker(**json.loads(sys.argv[1]))
     while True:
         method, arguments = pickle.loads(_read(*LENGTH.unpack(_read(LENGTH.size))))
