@@ -249,25 +249,26 @@ class _FanOut(Suspension):
                 return PENDING
         return self._error
 
-    def _pump(self) -> None:
+    def _pump(self, ended: Any = PENDING) -> None:
         # One thread at a time draws from the source: a completion that comes meanwhile only lowers the count,
-        # and the pumping thread sees it in its next round.
+        # and the pumping thread sees it in its next round. Lowering the count and taking over the pump are one
+        # step: in between, `start` would find nothing under way and take that for the end.
         with self._guard:
+            self._account(ended)
             if self._pumping:
                 return
             self._pumping = True
+            ended = PENDING
         while True:
             with self._guard:
+                self._account(ended)
                 if self._busy >= self._limit or (coroutine := self._draw()) is None:
                     self._pumping = False
                     over = not self._busy
                     resume, self._resume = (self._resume, None) if over else (None, self._resume)
                     break
                 self._busy += 1
-            task = Task(coroutine).launch()
-            outcome = task.start(self._done)
-            if outcome is not PENDING:
-                self._account(outcome)
+            ended = Task(coroutine).launch().start(self._pump)
         if resume is not None:
             resume(self._error)
 
@@ -280,15 +281,12 @@ class _FanOut(Suspension):
             self._error = error
             return None
 
-    def _account(self, outcome: Any) -> None:
-        with self._guard:
-            self._busy -= 1
-            if type(outcome) is Failure and self._error is None:
-                self._error = outcome.error
-
-    def _done(self, outcome: Any) -> None:
-        self._account(outcome)
-        self._pump()
+    def _account(self, ended: Any) -> None:
+        if ended is PENDING:
+            return
+        self._busy -= 1
+        if type(ended) is Failure and self._error is None:
+            self._error = ended.error
 
 
 async def for_each(coroutines: Iterable[Coroutine[Any, Any, Any]], limit: int) -> None:
