@@ -31,6 +31,8 @@ class Backend:
         self.pool = pool
         self._new_client = new_client
         self._create_pool = create_pool
+        self.cli: Callable[..., str] | None = None
+        """Runs a program of Ceph on the cluster, where it is a real one."""
         self._closing = contextlib.ExitStack()
         self._numbers = itertools.count(1)
         self.cluster = self.connect()
@@ -102,6 +104,7 @@ def ceph_backend(ceph: Any, pool: str) -> Iterator[Backend]:
 
     create_pool(pool)
     backend = Backend("ceph", rados, pool, ceph.rados, create_pool)
+    backend.cli = ceph.cli
     try:
         yield backend
     finally:

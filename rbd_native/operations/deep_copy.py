@@ -106,6 +106,12 @@ async def _changes(source: ImageContext, ids: Sequence[int], count: int) -> list
     return changed
 
 
+def _with_overlap(source: ImageContext, changed: array[int], before: int, now: int) -> list[int]:
+    """And those objects of which the parent shows more, or less, than in the version before."""
+    low, high = sorted((before, now))
+    return sorted({*changed, *source.layout.object_range(low, high - low)}) if low < high else list(changed)
+
+
 async def _candidates(source: ImageContext, ids: Sequence[int], count: int) -> Iterable[int]:
     """The objects that may have existed at any of the versions."""
     if not source.header.features & RBD_FEATURE_OBJECT_MAP:
@@ -140,9 +146,13 @@ async def _replay(
 ) -> None:
     ids = [HEAD if version is None else version.info.id for version in versions]
     sizes = [source.header.size if version is None else version.info.image_size for version in versions]
+    overlaps = [source.header.parent_overlap if version is None else version.parent_overlap for version in versions]
     count = source.layout.object_count(max(sizes, default=0))
     changed = await _changes(source, ids, count)
-    total = sum(map(len, changed))
+    shared = 0 if target.parent is None else target.overlap
+    befores = [shared, *overlaps]
+    plans = [_with_overlap(source, *item) for item in zip(changed, befores, overlaps, strict=False)]
+    total = sum(map(len, plans))
     done = 0
     at = source.snap
 
@@ -153,7 +163,7 @@ async def _replay(
         done += 1
 
     try:
-        for version, size, objects in zip(versions, sizes, changed, strict=True):
+        for version, size, objects in zip(versions, sizes, plans, strict=True):
             source.snap = version
             if target.header.size != size:
                 await resize.resize(target, size)
