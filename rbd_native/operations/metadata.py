@@ -49,8 +49,10 @@ def _validate(key: str, text: str) -> None:
 
 async def remove(image: ImageContext, key: str) -> None:
     """ENOENT where there is none; EROFS."""
+    if image.read_only:
+        raise RadosError(errno.EROFS, image.name)
+    await get(image, key)  # as librbd, even if it is set to a snapshot and cannot be removed through this handle
     await _writable(image)
-    await get(image, key)
     await image.requests.carry_out(
         lambda request: MetadataUpdate(key, None, request), lambda: take_out(image, key), done_before=errno.ENOENT
     )
