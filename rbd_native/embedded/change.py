@@ -41,8 +41,8 @@ class Change:
     """What an operation will do to `row`'s object (None: there is none, not even a deleted one with clones)."""
 
     __slots__ = (
-        "before", "changed", "client", "db", "deleted", "dirty", "exists", "journal", "lost_watches", "mtime", "oid",
-        "pool", "row", "size", "snapc",
+        "before", "changed", "client", "db", "deleted", "dirty", "exists", "has_omap", "journal", "lost_watches", "mtime",
+        "oid", "pool", "row", "size", "snapc",
     )  # fmt: skip
 
     def __init__(
@@ -68,6 +68,7 @@ class Change:
         self.dirty = False
         self.deleted = False
         self.lost_watches = False
+        self.has_omap = row is not None and bool(row.omap)
         self.journal: list[tuple[Callable[..., Any], tuple[Any, ...]]] = []
         self.changed: list[tuple[int, int]] = []
 
@@ -138,8 +139,8 @@ class Change:
 
     def zero(self, offset: int, length: int) -> None:
         """Reaching the end cuts the object off at `offset`; beyond the end, or on no object, it does nothing."""
-        if length <= 0:
-            raise Refusal(-errno.EINVAL)
+        if not length:
+            return
         check_extent(offset, length)
         if not self.exists or offset >= self.size:
             return
@@ -149,12 +150,26 @@ class Change:
             self._note(objects.zero, offset, length)
             self.changed.append((offset, length))
 
+    @property
+    def hides_snaps(self) -> bool:
+        """Whether an object deleted now must be known to have been absent at a snapshot that it never saw."""
+        seen = 0 if self.row is None else self.row.seq
+        return bool(self.snapc.ids) and self.snapc.ids[0] > seen
+
+    @property
+    def is_remnant(self) -> bool:
+        """Whether it is only what was left of a deleted object to hide snapshots, and hides none any more."""
+        return self.row is not None and not self.row.alive and not self.row.top and not self.hides_snaps
+
     def remove(self) -> None:
-        self.demand()
+        if not self.is_remnant:
+            self.demand()
         self._note(objects.clear)
         if self.size:
             self.changed.append((0, self.size))
         self.exists = False
+        # What stays for the sake of snapshots still counts as an object with an omap (sic).
+        self.has_omap &= self.hides_snaps or bool(self.row is not None and self.row.top)
         self.deleted = True
         self.size = 0
 
@@ -170,6 +185,7 @@ class Change:
 
     def set_omap(self, values: Mapping[bytes, bytes]) -> None:
         self.touch()
+        self.has_omap = True
         self._note(objects.set_omap, values)
 
     def remove_omap(self, keys: Iterable[bytes]) -> None:
@@ -177,12 +193,19 @@ class Change:
         self._note(objects.remove_omap, keys)
 
     def remove_omap_range(self, first: bytes, last: bytes) -> None:
+        """Of the keys that were there before the operation (on BlueStore, which this follows)."""
+        if first >= last:
+            return
         self.demand()
-        self._note(objects.remove_omap_range, first, last)
+        keys = objects.omap_keys(self.db, self.before, first, last) if self.before is not None else []
+        self._note(objects.remove_omap, keys)
 
     def clear_omap(self) -> None:
+        """Does nothing to an object that has no omap, which is not to have no keys any more."""
         self.demand()
-        self._note(objects.clear_omap)
+        if self.has_omap:
+            self.has_omap = False
+            self._note(objects.clear_omap)
 
     def stamp(self) -> int:
         """The modification time that the object gets, in nanoseconds."""

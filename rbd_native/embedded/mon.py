@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from rbd_native.embedded import snapshots, watches
-from rbd_native.embedded.store import HEAD_STATE, count
+from rbd_native.embedded.store import count
 from rbd_native.rados.port import PoolStats
 
 CAPACITY: Final = 1 << 40
@@ -172,11 +172,12 @@ def create_snap(db: sqlite3.Connection, pool: int) -> int:
 
 
 def remove_snap(db: sqlite3.Connection, pool: int, snap: int) -> None:
-    """Also of one that was removed before; -ENOENT for one that never was."""
+    """Also of one that was removed before; ENOENT for one that never was."""
     found = db.execute("SELECT snap_seq FROM pool WHERE id = ?", (pool,)).fetchone()
-    if found is None or not 0 < snap <= min(found[0], HEAD_STATE):
+    if found is None or snap > found[0]:
         raise Denied(errno.ENOENT)
-    snapshots.remove(db, pool, snap)
+    if snap:
+        snapshots.remove(db, pool, snap)
 
 
 # --- the blocklist ---------------------------------------------------------------------------------------------------

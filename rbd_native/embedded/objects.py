@@ -23,7 +23,11 @@ OMAP_PAGE: Final = 1024
 
 
 class Row(NamedTuple):
-    """An object's row. `alive` is false for one that is deleted and only has clones. `top`: its newest clone, or 0."""
+    """An object's row.
+
+    `alive` is false for one that is deleted and only has clones. `top`: its newest clone, or 0. `omap`: whether it has
+    one, which may have no keys.
+    """
 
     id: int
     alive: int
@@ -32,6 +36,7 @@ class Row(NamedTuple):
     version: int
     seq: int
     top: int
+    omap: int
 
 
 class State(NamedTuple):
@@ -46,7 +51,7 @@ class State(NamedTuple):
 
 def find(db: sqlite3.Connection, pool: int, namespace: str, oid: str) -> Row | None:
     found = db.execute(
-        "SELECT id, alive, size, mtime, version, seq, top FROM object WHERE pool = ? AND ns = ? AND oid = ?",
+        "SELECT id, alive, size, mtime, version, seq, top, omap FROM object WHERE pool = ? AND ns = ? AND oid = ?",
         (pool, namespace, oid),
     ).fetchone()
     return None if found is None else Row._make(found)
@@ -264,8 +269,13 @@ def remove_omap(db: sqlite3.Connection, row: Row, keys: Iterable[bytes]) -> None
     db.executemany("DELETE FROM omap WHERE obj = ? AND state = ? AND key = ?", [(row.id, HEAD_STATE, key) for key in keys])
 
 
-def remove_omap_range(db: sqlite3.Connection, row: Row, first: bytes, last: bytes) -> None:
-    db.execute("DELETE FROM omap WHERE obj = ? AND state = ? AND key >= ? AND key < ?", (row.id, HEAD_STATE, first, last))
+def omap_keys(db: sqlite3.Connection, state: State, first: bytes, last: bytes) -> list[bytes]:
+    """The keys from `first` up to, not including, `last`."""
+    rows = db.execute(
+        "SELECT key FROM omap WHERE obj = ? AND state = ? AND key >= ? AND key < ?",
+        (state.obj, state.state, first, last),
+    )
+    return [key for (key,) in rows]
 
 
 def clear_omap(db: sqlite3.Connection, row: Row) -> None:

@@ -92,7 +92,7 @@ class Osd:
         return Reply(0, outs if keep else (None,) * len(outs), version)
 
     def roll_back(self, client: Entity, pool: int, namespace: str, oid: str, snap: int, snapc: SnapContext) -> Reply:
-        """Make an object what it was at a snapshot; remove it where it was absent then."""
+        """Make an object what it was at a snapshot; remove it where it was absent then, -EBUSY if it is watched."""
         try:
             check_name(namespace, oid)
             if not snapshots.is_valid(snapc):
@@ -103,14 +103,14 @@ class Osd:
                 change = Change(db, pool, oid, row, client, snapc)
                 target = snapshots.state_at(db, pool, row, snap)
                 if target is None:
-                    if change.exists:
-                        change.remove()
+                    _remove_unwatched(change)
                 elif target.state == HEAD_STATE:
                     change.touch()
                 else:
                     change.touch()
                     change.journal.append((_restore, (target, change)))
                     change.size = target.size
+                    change.has_omap = snapshots.has_omap(db, target)
                 version = commit(change, namespace) if change.dirty else change.version
         except Refusal as refusal:
             return Reply(refusal.rv)
@@ -119,6 +119,14 @@ class Osd:
         if change.lost_watches:
             self._on_lost_watches()
         return Reply(0, (), version)
+
+
+def _remove_unwatched(change: Change) -> None:
+    """Remove an object, if there is one; -EBUSY where somebody watches it."""
+    if change.before is not None and watches.watchers(change.db, change.before.obj):
+        raise Refusal(-errno.EBUSY)
+    if change.exists or change.is_remnant:
+        change.remove()
 
 
 def _restore(db: sqlite3.Connection, row: Row, target: objects.State, change: Change) -> None:
@@ -190,24 +198,25 @@ def commit(change: Change, namespace: str) -> int:
     db, row = change.db, change.row
     if row is None:
         floor: int = db.execute("SELECT value FROM meta WHERE name = 'version'").fetchone()[0]
-        row = Row(0, 0, 0, 0, floor, 0, 0)
+        row = Row(0, 0, 0, 0, floor, 0, 0, 0)
         (identity,) = db.execute(
-            "INSERT INTO object (pool, ns, oid, alive, size, mtime, version, seq, top)"
-            " VALUES (?, ?, ?, 0, 0, 0, 0, 0, 0) RETURNING id",
+            "INSERT INTO object (pool, ns, oid, alive, size, mtime, version, seq, top, omap)"
+            " VALUES (?, ?, ?, 0, 0, 0, 0, 0, 0, 0) RETURNING id",
             (change.pool, namespace, change.oid),
         ).fetchone()
         row = row._replace(id=identity)
+    remembered = change.deleted and change.hides_snaps
     row = snapshots.make_writable(db, change.pool, row, change.snapc)
     for what, arguments in change.journal:
         what(db, row, *arguments)
     snapshots.note_changes(db, row, change.changed)
     version = row.version + 1
     db.execute(
-        "UPDATE object SET alive = ?, size = ?, mtime = ?, version = ?, seq = ?, top = ? WHERE id = ?",
-        (change.exists, change.size, change.stamp(), version, row.seq, row.top, row.id),
+        "UPDATE object SET alive = ?, size = ?, mtime = ?, version = ?, seq = ?, top = ?, omap = ? WHERE id = ?",
+        (change.exists, change.size, change.stamp(), version, row.seq, row.top, change.has_omap, row.id),
     )
     if change.deleted:
         change.lost_watches = watches.drop_object(db, row.id)
-    if not change.exists and not row.top:
+    if not change.exists and not row.top and not remembered:
         snapshots.forget(db, row.id)
     return version

@@ -75,7 +75,7 @@ def state_at(db: sqlite3.Connection, pool: int, row: Row | None, snap: int) -> S
     if row is None:
         return None
     if snap > row.seq:
-        return None if _is_removed(db, pool, snap) else objects.head(row)
+        return objects.head(row)
     found = db.execute(
         "SELECT clone.id, clone.size, clone.mtime, clone.version FROM clone_snap"
         " JOIN clone ON clone.obj = clone_snap.obj AND clone.id = clone_snap.clone"
@@ -131,8 +131,8 @@ def make_writable(db: sqlite3.Connection, pool: int, row: Row, snapc: SnapContex
 
 def _clone(db: sqlite3.Connection, pool: int, row: Row, clone: int, snaps: list[int]) -> None:
     overlap = json.dumps([(0, row.size)] if row.size else [])
-    values = (row.id, clone, row.size, row.mtime, row.version, overlap)
-    db.execute("INSERT INTO clone VALUES (?, ?, ?, ?, ?, ?)", values)
+    values = (row.id, clone, row.size, row.mtime, row.version, row.omap, overlap)
+    db.execute("INSERT INTO clone VALUES (?, ?, ?, ?, ?, ?, ?)", values)
     db.executemany("INSERT INTO clone_snap VALUES (?, ?, ?, ?)", [(pool, snap, row.id, clone) for snap in snaps])
     for table, columns in (("xattr", "name, value"), ("omap", "key, value")):
         db.execute(
@@ -149,6 +149,11 @@ def note_changes(db: sqlite3.Connection, row: Row, changed: Ranges) -> None:
     (old,) = db.execute("SELECT overlap FROM clone WHERE obj = ? AND id = ?", where).fetchone()
     left = json.dumps(subtract(_load(old), union(changed)))
     db.execute("UPDATE clone SET overlap = ? WHERE obj = ? AND id = ?", (left, *where))
+
+
+def has_omap(db: sqlite3.Connection, clone: State) -> bool:
+    found = db.execute("SELECT omap FROM clone WHERE obj = ? AND id = ?", (clone.obj, clone.state)).fetchone()
+    return bool(found[0])
 
 
 def roll_back(db: sqlite3.Connection, row: Row, to: State) -> Ranges:

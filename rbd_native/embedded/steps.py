@@ -131,9 +131,13 @@ def _cmp_ext(change: Change, step: port.CmpExt) -> None:
 
 
 def _omap_cmp(change: Change, step: port.OmapCmp) -> None:
-    if change.before is None or not change.exists:
-        raise Refusal(-errno.ENOENT)
-    if (objects.omap(change.db, change.before, step.key) or b"") != step.value:
+    change.demand()
+    value = None
+    if change.has_omap:
+        if change.row is None:  # it gets one in this operation: a real OSD looks for it, and finds no object
+            raise Refusal(-errno.ENOENT)
+        value = objects.omap(change.db, change.before, step.key) if change.before is not None else None
+    if (value or b"") != step.value:
         raise Refusal(-errno.ECANCELED)
 
 

@@ -54,9 +54,10 @@ CREATE TABLE object (
     size INTEGER NOT NULL, mtime INTEGER NOT NULL, version INTEGER NOT NULL,
     seq INTEGER NOT NULL,       -- the newest snapshot it was written under
     top INTEGER NOT NULL,       -- its newest clone, or 0
+    omap INTEGER NOT NULL,      -- whether it has one, though perhaps without keys
     UNIQUE (pool, ns, oid));
 CREATE TABLE clone (
-    obj INTEGER, id INTEGER, size INTEGER, mtime INTEGER, version INTEGER,
+    obj INTEGER, id INTEGER, size INTEGER, mtime INTEGER, version INTEGER, omap INTEGER,
     overlap TEXT NOT NULL,      -- what it shares with the next newer state: JSON, [[offset, length], ...]
     PRIMARY KEY (obj, id)) WITHOUT ROWID;
 CREATE TABLE clone_snap (
