@@ -211,6 +211,10 @@ class Connection(port.Cluster):
         return self.ask(f"application {app}", lambda db: mon.application_metadata(db, pool_id, app))
 
     def io(self, pool_id: int, namespace: str = "") -> Io:
+        """RadosError(ENOENT) where there is no such pool."""
+        outcome = self.pool_name(pool_id).block()
+        if outcome.rv < 0:
+            raise RadosError(-outcome.rv, f"pool {pool_id}")
         return Io(self, pool_id, namespace)
 
     # --- the monitor ---
@@ -332,7 +336,10 @@ class Io(port.Io):
             yield oid
 
     def names(self, namespace: str | None) -> Iterator[tuple[str, str]]:
-        """(namespace, name) of all objects of a namespace, or, for None, of all of the pool's; RadosError."""
+        """(namespace, name) of all objects of a namespace, or, for None, of all of the pool's; RadosError.
+
+        As on a real OSD, with those that are deleted and only have clones.
+        """
         last = ("", "") if namespace is None else (namespace, "")
         while True:
             question = partial(self._names, last=last, namespace=namespace)
@@ -348,7 +355,7 @@ class Io(port.Io):
         mon.pool_name(db, self.pool_id)
         within = "(ns, oid) > (?, ?)" if namespace is None else "ns = ? AND oid > ?"
         return db.execute(
-            f"SELECT ns, oid FROM object WHERE pool = ? AND {within} AND alive ORDER BY ns, oid LIMIT ?",
+            f"SELECT ns, oid FROM object WHERE pool = ? AND {within} ORDER BY ns, oid LIMIT ?",
             (self.pool_id, *last, _PAGE),
         ).fetchall()
 

@@ -132,6 +132,28 @@ def _application_get(db: sqlite3.Connection, command: Command, data: bytes) -> A
     return rendered({name: _apps(db, pool) for pool, name in mon.pools(db).items()}, command), ""
 
 
+def _application_set(db: sqlite3.Connection, command: Command, data: bytes) -> Answer:
+    pool, app, key, value = (_text(command, name) for name in ("pool", "app", "key", "value"))
+    try:
+        mon.set_application_metadata(db, mon.pool_id(db, pool), app, key, value)
+    except Denied as denied:
+        raise Denied(denied.errno, denied.status or _not_enabled(app, pool)) from None
+    return b"", f"set application '{app}' key '{key}' to '{value}' on pool '{pool}'"
+
+
+def _application_rm(db: sqlite3.Connection, command: Command, data: bytes) -> Answer:
+    pool, app, key = (_text(command, name) for name in ("pool", "app", "key"))
+    try:
+        mon.remove_application_metadata(db, mon.pool_id(db, pool), app, key)
+    except Denied as denied:
+        raise Denied(denied.errno, denied.status or _not_enabled(app, pool)) from None
+    return b"", f"removed application '{app}' key '{key}' on pool '{pool}'"
+
+
+def _not_enabled(app: str, pool: str) -> str:
+    return f"application '{app}' is not enabled on pool '{pool}'"
+
+
 # --- configuration ---------------------------------------------------------------------------------------------------
 
 
@@ -263,6 +285,8 @@ _COMMANDS: Final[dict[str, Callable[[sqlite3.Connection, Command, bytes], Answer
     "osd pool application disable": _application_disable,
     "osd pool application enable": _application_enable,
     "osd pool application get": _application_get,
+    "osd pool application rm": _application_rm,
+    "osd pool application set": _application_set,
     "osd pool create": _pool_create,
     "osd pool delete": _pool_delete,
     "osd pool ls": _pool_ls,

@@ -145,6 +145,7 @@ def applications(db: sqlite3.Connection, pool: int) -> list[str]:
 
 
 def application_metadata(db: sqlite3.Connection, pool: int, app: str) -> dict[str, str]:
+    pool_name(db, pool)
     if app not in applications(db, pool):
         raise Denied(errno.ENOENT)
     rows = db.execute("SELECT key, value FROM application_metadata WHERE pool = ? AND app = ? ORDER BY key", (pool, app))

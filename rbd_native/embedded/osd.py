@@ -172,6 +172,8 @@ def any_of(address: str) -> str:
 def _read(
     db: sqlite3.Connection, client: Entity, pool: int, namespace: str, oid: str, wanted: Sequence[Any], snap: int
 ) -> Reply:
+    if not wanted:
+        return Reply(0)
     row = objects.find(db, pool, namespace, oid)
     if len(wanted) == 1 and type(wanted[0]) in _ALONE:
         if row is None:
