@@ -397,13 +397,13 @@ def test_memory_does_not_grow(io: Io) -> None:
     from rbd_native import cls_rbd
     from rbd_native.rados.port import CmpExt, GetXattr, OmapGet, OmapGetByKeys, OmapSet, SetXattr
 
-    do(io.write("leak", [cls_rbd.create(1, 22, 1, "p" * 1000).step, SetXattr("x", b"v" * 4000)]))
+    do(io.write("leak", [cls_rbd.metadata_set({"key": b"v" * 60000}).step, SetXattr("x", b"v" * 4000)]))
     do(io.write("leak", [WriteFull(b"d" * 20000), OmapSet({b"k%d" % n: b"v" * 2000 for n in range(10)})]))
     snap = do(io.snap_create()).value
     do(io.write("leak", [Write(5, b"x")], snapc=SnapContext(snap, (snap,))))
     steps = [
         Read(0, 20000),
-        cls_rbd.get_object_prefix().step,
+        cls_rbd.metadata_list("", 0).step,
         GetXattr("x"),
         OmapGet(),
         OmapGetByKeys((b"k1", b"k2")),

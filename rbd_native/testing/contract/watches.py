@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import queue
+import threading
 import time
 from typing import Any
 
@@ -197,6 +198,24 @@ class WatchContract(Contract):
         assert outcome.rv == 0
         assert closed.get(timeout=PATIENCE).rv == 0
         assert do(io.notify(header, b"x", 5000)).value == ([], [])
+
+    def test_closing_waits_for_the_callback(self, io: Io, new_io: NewIo, do: Do, header: str) -> None:
+        other = new_io()
+        inside, answered = threading.Event(), threading.Event()
+
+        def notified(client: int, notify_id: int, payload: bytes) -> bytes:
+            inside.set()
+            time.sleep(0.3)
+            answered.set()
+            return b""
+
+        watch = self.watched(do, io, header, notified)
+        notifier = threading.Thread(target=lambda: blocking(other.notify(header, b"x", 5000)))
+        notifier.start()
+        assert inside.wait(PATIENCE)
+        assert do(watch.close()).rv == 0
+        assert answered.is_set()
+        notifier.join()
 
     def test_notifications_come_one_at_a_time(self, io: Io, new_io: NewIo, do: Do, header: str) -> None:
         from rbd_native.engine import gather
