@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from rbd_native import header as headers
 from rbd_native import names
 from rbd_native.constants import RBD_FEATURE_EXCLUSIVE_LOCK, RBD_FEATURES_ALL
-from rbd_native.engine import KeyedMutex, Mutex
+from rbd_native.engine import KeyedMutex, Mutex, spawn
 from rbd_native.header import Fixed, Header, Snapshot
 from rbd_native.image import unsupported
 from rbd_native.image.exclusive_lock import NOTIFY_TIMEOUT_MS, ExclusiveLock
@@ -123,6 +123,8 @@ class ImageContext:
             self.snap = next((s for s in header.snapshots if s.info.id == at), self.snap)
         wanted = self.has_lock and not self.read_only
         if wanted != (self.lock is not None):
+            if self.lock is not None:  # the feature is off: what was held would look like the lock of a dead client
+                spawn(self.lock.release(), f"{self.header_oid}: release of the exclusive lock")
             self.lock = ExclusiveLock(self) if wanted else None
         self.settings = Settings(self.io.cluster.conf_get, pool_config, header.config)
         self.timestamps.follow(header, self.settings)
@@ -221,7 +223,10 @@ class ImageContext:
                 if self.watch.lost:
                     await self.watch.register()
                 pool_config = await headers.pool_config(self.io)
+                before = self.header.features
                 self._current(await headers.refresh(self.io, self.id, read_only=self.read_only), pool_config)
+                if self.lock is not None:
+                    await self.lock.follow_features(before)
                 await self._follow_parent()
                 self._check()
             except BaseException:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from rbd_native import cls_lock, names
 from rbd_native.cls_client import call, decoded, mutate
+from rbd_native.constants import RBD_FEATURE_OBJECT_MAP
 from rbd_native.engine import First, Mutex, Signal, gather, spawn
 from rbd_native.image.gate import WriteGate
 from rbd_native.image.head_map import HeadMap
@@ -234,6 +235,14 @@ class ExclusiveLock:
     async def close_map(self) -> None:
         self.map = None
         await HeadMap.close(self._image)
+
+    async def follow_features(self, before: int) -> None:
+        """The header was read anew: another client may have turned the map off, or on, without asking the owner."""
+        now = self._image.header.features
+        if not now & RBD_FEATURE_OBJECT_MAP:
+            self.map = None
+        elif self.owned and not before & RBD_FEATURE_OBJECT_MAP:
+            await self.open_map()
 
     # --- what else happens to it ---
 

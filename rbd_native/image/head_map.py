@@ -193,8 +193,15 @@ class HeadMap:
             await self._write(step)
         except RadosError as error:
             if error.errno in _FATAL:
+                if self._image.lock is not None:
+                    self._image.lock.lost()
                 raise
-            await self.invalidate()
+            if error.errno == errno.ENOENT:  # librbd turns the feature off without asking the owner
+                self._image.stale = True
+                await self._image.fresh()
+            self.enabled = False
+            if self._image.header.features & RBD_FEATURE_OBJECT_MAP:
+                await self.invalidate()
             return False
         return True
 

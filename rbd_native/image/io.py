@@ -117,6 +117,8 @@ async def _apply(image: ImageContext, objectno: int, steps: tuple[WriteStep, ...
     reply = await image.data_io.write(oid, steps, snapc=image.snapc).bare()
     if reply.rv < 0:
         raise RadosError(-reply.rv, oid, reply)
+    if keeper is not None:  # a removal may have begun since, and overtaken this write
+        await keeper.will_write(objectno)
 
 
 async def _clear_object(image: ImageContext, objectno: int, start: int, end: int) -> None:

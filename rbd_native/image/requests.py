@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import errno
 import itertools
+import logging
 import threading
 import time
 from collections import deque
@@ -34,6 +35,8 @@ from rbd_native.watch_notify import (
 if TYPE_CHECKING:
     from rbd_native.image.context import ImageContext
 
+log = logging.getLogger(__name__)
+
 Report = Callable[[int, int], None]
 """(done, total) of a long operation."""
 
@@ -44,6 +47,9 @@ _REMEMBERED_SECONDS = 600.0
 _RETRY_SECONDS = 1.0
 _PROGRESS_SECONDS = 0.1
 _RESTART: Final = object()
+"""Ask again; the last time may have been enough."""
+_NOT_BEGUN: Final = object()
+"""Ask again; nothing has been done yet."""
 
 
 class _Event(NamedTuple):
@@ -88,7 +94,7 @@ class Requests:
         self._perform = perform
         self._number = itertools.count(1)
         self._guard = threading.Lock()
-        self._asked: dict[int, _Asked] = {}
+        self._asked: dict[AsyncRequestId, _Asked] = {}
         self._served: dict[AsyncRequestId, _Served] = {}
 
     # --- asking ---
@@ -110,67 +116,67 @@ class Requests:
         request = self.new_id()
         again = False
         while True:
+            # A user who keeps the lock by hand, or has given it back so, still maintains the image: then it is taken.
             lock = image.lock
-            if lock is None or await self._own(lock):
-                result = await self._here(lock, local)
-            else:
-                result = await self._there(message(request), request, report)
-            if result is _RESTART:
-                again = True
-                continue
-            if result == 0 or (again and result == -done_before):
+            here = lock is None or lock.owned or await lock.acquire(wait=False)
+            try:
+                result = await (self._here(lock, local) if here else self._there(message(request), request, report))
+            except RadosError as error:
+                if again and error.errno == done_before:
+                    return
+                raise
+            if result is None:
                 return
-            raise RadosError(-result, image.name)
-
-    async def _own(self, lock: ExclusiveLock) -> bool:
-        if lock.owned:
-            return True
-        if lock.automatic:
-            return await lock.acquire(wait=False)
-        if await lock.locker() is None:
-            raise RadosError(errno.EROFS, "the exclusive lock is not held, and no longer taken automatically")
-        return False
+            again = again or result is _RESTART
 
     async def _here(self, lock: ExclusiveLock | None, local: Callable[[], Awaitable[None]]) -> Any:
         if lock is None:
             await local()
-            return 0
+            return None
         epoch = await lock.usage.enter()
         try:
             if not lock.owned:
-                return _RESTART
+                return _NOT_BEGUN
+            if self._image.stale:
+                await self._image.fresh()
             await local()
-            return 0
+            return None
         finally:
             lock.usage.leave(epoch)
 
     async def _there(self, message: Message, request: AsyncRequestId, report: Report | None) -> Any:
         image = self._image
-        asked = self._asked[request.request] = _Asked(report)
+        asked = self._asked[request] = _Asked(report)
         try:
             reply: NotifyReply = await image.io.notify(image.header_oid, encode_message(message), NOTIFY_TIMEOUT_MS)
             answers = acknowledgements(reply)
             if len(answers) > 1:
                 raise RadosError(errno.EINVAL, f"{len(answers)} clients took the request")
             if not answers:
-                if not reply.timeouts:
-                    await image.io.cluster.sleep(_RETRY_SECONDS)
-                return _RESTART
-            if answers[0] == -errno.ERESTART:
-                return _RESTART
-            return answers[0] if answers[0] < 0 else await self._completion(asked)
+                if reply.timeouts:  # the owner may have heard it all the same
+                    return _RESTART
+                await image.io.cluster.sleep(_RETRY_SECONDS)
+                return _NOT_BEGUN
+            result = answers[0] or await self._completion(asked)
+            if result == -errno.ERESTART:
+                return _NOT_BEGUN if answers[0] else _RESTART
+            if result < 0:
+                raise RadosError(-result, image.name)
+            return None
         finally:
-            del self._asked[request.request]
+            del self._asked[request]
 
-    async def _completion(self, asked: _Asked) -> Any:
+    async def _completion(self, asked: _Asked) -> int:
+        """The result; -ERESTART where the owner is gone, or silent."""
         image = self._image
         patience = image.settings.integer("rbd_request_timed_out_seconds")
         while True:
             event = await asked.hear(image.io.cluster.sleep(patience))
             if event is _RESTART:
-                return _RESTART
+                return -errno.ERESTART
             if event.result is not None:
-                return event.result
+                result: int = event.result
+                return result
             if asked.report is not None and event.progress is not None:
                 asked.report(*event.progress)
 
@@ -187,7 +193,7 @@ class Requests:
             asked.tell(_RESTART)
 
     def _tell(self, request: AsyncRequestId, event: _Event) -> bool:
-        asked = self._asked.get(request.request) if request.client == self._image.watch.client else None
+        asked = self._asked.get(request)
         if asked is not None:
             asked.tell(event)
         return asked is not None
@@ -208,9 +214,12 @@ class Requests:
         with self._guard:
             self._forget()
             known = self._served.get(request)
-            if known is not None:
-                return response(known.result or 0)
-            self._served[request] = _Served(None, time.monotonic())
+            if known is None:
+                self._served[request] = _Served(None, time.monotonic())
+        if known is not None:
+            if known.result == 0:  # who asks again has not heard of it: after an answer of 0 he waits for it
+                spawn(self._complete(AsyncComplete(request, 0)), f"{self._image.header_oid}: notice")
+            return response(known.result or 0)
         spawn(self._serve(lock, perform, message), f"{self._image.header_oid}: request of another client")
         return response(0)
 
@@ -226,7 +235,10 @@ class Requests:
         try:
             result = await self._attempt(lock, perform, message)
             with self._guard:
-                self._served[request] = _Served(result, time.monotonic())
+                if result == -errno.ERESTART:
+                    del self._served[request]
+                else:
+                    self._served[request] = _Served(result, time.monotonic())
             # Before the lock can go: who asked must hear of the result before he hears of another owner.
             await self._complete(AsyncComplete(request, result))
         finally:
@@ -241,6 +253,10 @@ class Requests:
             await perform(self._image, message, self._reporter(message.request))
         except RadosError as error:
             return -error.errno
+        except Exception:
+            # Who asked would wait for ever, and nobody else would hear of it.
+            log.exception("%s: request of another client", self._image.header_oid)
+            return -errno.EIO
         return 0
 
     def _reporter(self, request: AsyncRequestId) -> Report:
@@ -257,9 +273,10 @@ class Requests:
         return report
 
     async def _complete(self, message: AsyncComplete) -> None:
-        """Sent again while nobody hears it and somebody might: clients that did not answer in time."""
+        """Sent again while the one who asked lives and does not answer in time."""
+        client = message.request.client
         for _ in range(3):
-            if not (await self._notify(message)).timeouts:
+            if (client.client, client.handle) not in (await self._notify(message)).timeouts:
                 return
 
     async def _notify(self, message: Message) -> NotifyReply:

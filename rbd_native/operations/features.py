@@ -21,10 +21,10 @@ from rbd_native.constants import (
     RBD_FLAG_FAST_DIFF_INVALID,
     RBD_FLAG_OBJECT_MAP_INVALID,
 )
-from rbd_native.engine import spawn
 from rbd_native.image.context import ImageContext
 from rbd_native.object_map import ObjectState
 from rbd_native.rados.port import HEAD, RadosError, Remove
+from rbd_native.watch_notify import UpdateFeatures
 
 _MAPS = RBD_FEATURE_OBJECT_MAP | RBD_FEATURE_FAST_DIFF
 _INVALID = RBD_FLAG_OBJECT_MAP_INVALID | RBD_FLAG_FAST_DIFF_INVALID
@@ -40,6 +40,16 @@ async def update(image: ImageContext, features: int, *, enabled: bool) -> None:
     _check(image, features, enabled)
     if image.snap is not None:
         raise RadosError(errno.EROFS, f"{image.name} is set to a snapshot")
+    await image.requests.carry_out(
+        lambda request: UpdateFeatures(features, enabled, request),
+        lambda: apply(image, features, enabled=enabled),
+        done_before=errno.EINVAL,
+    )
+
+
+async def apply(image: ImageContext, features: int, *, enabled: bool) -> None:
+    """What whoever owns the image does for :func:`update`, or anybody where it has no lock."""
+    _check(image, features, enabled)
     if enabled:
         await _enable(image, features)
     else:
@@ -69,8 +79,10 @@ async def _enable(image: ImageContext, features: int) -> None:
             image.gate.open()
         await image.changed()
         await image.fresh()
-    if features & _MAPS:
-        await image.under_lock(lambda: _enable_maps(image))
+        if features & _MAPS:
+            await image.under_lock(lambda: _enable_maps(image))
+    elif features & _MAPS:
+        await _enable_maps(image)
 
 
 async def _enable_maps(image: ImageContext) -> None:
@@ -93,21 +105,19 @@ async def _enable_maps(image: ImageContext) -> None:
 
 async def _disable(image: ImageContext, features: int) -> None:
     if features & _MAPS:
-        await image.under_lock(lambda: _disable_maps(image))
+        await _disable_maps(image)
     others = features & ~_MAPS
     if not others:
         return
-    if image.lock is not None:
-        await image.lock.acquire_automatically()
     await image.gate.close()
     try:
         await _set(image, others, on=False)
     finally:
         image.gate.open()
-    if others & RBD_FEATURE_EXCLUSIVE_LOCK and image.lock is not None:
-        # Not waited for: asked by another client, this runs under the lock, and giving it back waits for that to end.
-        spawn(image.lock.release(), f"{image.header_oid}: release of the exclusive lock")
     await image.changed()
+    # Without the lock's feature, the handle gives the lock back as it reads the header anew, once nobody uses it: asked by
+    # another client, this runs under it.
+    await image.fresh()
 
 
 async def _disable_maps(image: ImageContext) -> None:

@@ -60,13 +60,13 @@ async def apply(image: ImageContext, progress: Progress | None = None) -> None:
         bits = BitVector(image.layout.object_count(image.header.size))
         await _examine(image, bits, progress or Progress())
         held = cls_lock.assert_locked(names.LOCK_NAME, LockType.EXCLUSIVE, "", "")
-        save = cls_rbd.object_map_save(bits.encode())
-        await image.io.write(names.object_map(image.id), [held.step, save.step])
+        raw = bits.encode()
+        await image.io.write(names.object_map(image.id), [held.step, cls_rbd.object_map_save(raw).step])
+        if image.lock is not None:  # kept up before it is called valid
+            await image.lock.open_map(raw)
         await mutate(image.io, image.header_oid, cls_rbd.set_flags(0, _FLAGS))
         image.stale = True
         await image.fresh()
-        if image.lock is not None:
-            await image.lock.open_map()
     finally:
         image.gate.open()
     await image.changed()

@@ -47,7 +47,7 @@ async def _sparsify(image: ImageContext, message: Sparsify, report: Report) -> N
 
 
 async def _update_features(image: ImageContext, message: UpdateFeatures, report: Report) -> None:
-    await features.update(image, message.features, enabled=message.enabled)
+    await features.apply(image, message.features, enabled=message.enabled)
 
 
 async def _flatten(image: ImageContext, message: Flatten, report: Report) -> None:
