@@ -35,8 +35,7 @@ def main(directory: Path) -> None:
 
     began = time.perf_counter()
     with pool_of(cluster) as ioctx:
-        # Only data that one client writes at a time: no exclusive lock, so nothing but layering is asked for.
-        rbd.RBD().create(ioctx, IMAGE, SIZE, features=rbd.RBD_FEATURE_LAYERING)
+        rbd.RBD().create(ioctx, IMAGE, SIZE)
         with rbd.Image(ioctx, IMAGE) as image:
             written = write(image, original)
     told(f"created {POOL}/{IMAGE} on {cluster}, wrote {written >> 20} MiB that are not zeros{since(began)}")

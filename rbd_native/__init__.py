@@ -4,7 +4,7 @@
     import rbd_native as rbd
 
     with rados.Rados(conffile="/etc/ceph/ceph.conf") as cluster, cluster.open_ioctx("rbd") as ioctx:
-        rbd.RBD().create(ioctx, "disk", 10 << 30, features=rbd.RBD_FEATURE_LAYERING)
+        rbd.RBD().create(ioctx, "disk", 10 << 30)
         with rbd.Image(ioctx, "disk") as image:
             image.write(b"hello", 0)
 
