@@ -135,23 +135,24 @@ class WriteContext(ObjectContext):
         return self._change.read(offset, length or self._change.size)
 
     def xattr(self, name: str) -> bytes | None:
-        before = self._stored()
-        return objects.xattr(self._db, before, name) if before is not None else None
+        return objects.xattr(self._db, self._stored(), name)
 
     def xattrs(self) -> dict[str, bytes]:
-        before = self._stored()
-        return objects.xattrs(self._db, before) if before is not None else {}
+        return objects.xattrs(self._db, self._stored())
 
     def omap(self, key: bytes) -> bytes | None:
-        return objects.omap(self._db, self._before, key) if self._before is not None else None
+        if self._before is None or not self._change.exists:
+            return None
+        return objects.omap(self._db, self._before, key)
 
     def omap_page(self, after: bytes, limit: int, prefix: bytes = b"") -> tuple[dict[bytes, bytes], bool]:
-        before = self._stored()
-        return objects.omap_page(self._db, before, after, limit, prefix) if before is not None else ({}, False)
+        if not self._change.exists:
+            return {}, False
+        return objects.omap_page(self._db, self._stored(), after, limit, prefix)
 
-    def _stored(self) -> State | None:
-        """What there is to read: nothing of a missing object, ENOENT for one that is there but not stored yet."""
-        if self._before is None and self._change.exists:
+    def _stored(self) -> State:
+        """The object as it was before the operation; ENOENT where it was not."""
+        if self._before is None:
             raise ClassError(errno.ENOENT)
         return self._before
 

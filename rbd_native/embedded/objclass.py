@@ -53,24 +53,29 @@ class ObjectContext(ABC):
     def size(self) -> int:
         """ClassError(ENOENT) where the object does not exist."""
 
-    # Data, xattrs and omap: as before the operation. On an object that this operation has created they are not to be
-    # had yet: ClassError(ENOENT) for all but `omap`.
+    # Data, xattrs and omap: as before the operation. What the operation itself has created has none of them yet.
     @abstractmethod
     def read(self, offset: int, length: int) -> bytes:
-        """Length 0: to the end. ClassError(ENOENT) on a missing object."""
+        """Length 0: to the end. ClassError(ENOENT) on a missing object, and on a new one."""
 
     @abstractmethod
-    def xattr(self, name: str) -> bytes | None: ...
+    def xattr(self, name: str) -> bytes | None:
+        """ClassError(ENOENT) where there was no object, even if there is one by now."""
 
     @abstractmethod
-    def xattrs(self) -> dict[str, bytes]: ...
+    def xattrs(self) -> dict[str, bytes]:
+        """ClassError(ENOENT) where there was no object, even if there is one by now."""
 
     @abstractmethod
-    def omap(self, key: bytes) -> bytes | None: ...
+    def omap(self, key: bytes) -> bytes | None:
+        """None on a missing object too."""
 
     @abstractmethod
     def omap_page(self, after: bytes, limit: int, prefix: bytes = b"") -> tuple[dict[bytes, bytes], bool]:
-        """Entries with keys after `after`, ascending, at most `limit`, and whether there are more."""
+        """Entries with keys after `after`, ascending, at most `limit`, and whether there are more.
+
+        None on a missing object; ClassError(ENOENT) on a new one.
+        """
 
     def omap_all(self, prefix: bytes) -> dict[bytes, bytes]:
         """Every entry whose key starts with `prefix`, ascending."""

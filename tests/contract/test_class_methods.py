@@ -147,8 +147,11 @@ CHILDREN = Kind(
     methods=_named("add_child", "remove_child", "get_children"),
     domains={"pool_id": [1, 200], "image_id": ["a"], "snap_id": [1, 255], "child_id": ["x", "y", ""]},
 )
+# compound=False: methods that write the whole object and read it again in one operation make a real OSD take it for
+# damaged (the checksum is already that of the new data), and it never answers.
 IDENTIFIER = Kind(
     methods=_named("get_id", "set_id", "copyup"),
+    compound=False,
     domains={"image_id": ["abc", "0", "", "no!"], "data": [b"", b"ab", b"\1\0\0\0x"]},
 )
 GROUP_HEADER = Kind(
@@ -174,8 +177,6 @@ def _format1_header() -> bytes:
     return text + name + fixed + struct.pack("<QQIIQ", 1 << 20, 0, 0, 0, 0)
 
 
-# Methods that write the whole object and read it again in one operation make a real OSD take it for damaged
-# (the checksum is already that of the new data), and it never answers: no compound operations on these kinds.
 FORMAT1 = Kind(
     methods=_named(
         "snap_list", "snap_add", "snap_remove", "snap_rename", "snapshot_set_limit", "snapshot_get_limit",
@@ -186,11 +187,20 @@ FORMAT1 = Kind(
     begin=(cls_rbd.copyup(_format1_header()),),
     compound=False,
 )  # fmt: skip
+
+
+def _extents(source: Seeded) -> bytes:
+    # No empty extents: one behind the end leaves a real OSD with a checksum that is not that of the object.
+    extents = {source.pick([0, 1, 4, 10, 64]): source.integer(1, 10) for _ in range(source.integer(0, 3))}
+    return cls_rbd.sparse_copyup.encode_request(extents, source.random.randbytes(source.integer(0, 30)))
+
+
 DATA = Kind(
     methods=_named("copyup", "sparse_copyup", "assert_snapc_seq", "sparsify"),
+    compound=False,
+    inputs={"sparse_copyup": _extents},
     domains={
         "data": [b"", b"x" * 10, bytes(20), bytes(8) + b"x" * 4 + bytes(20), b"x" * 8 + bytes(56) + b"x" * 8],
-        "extents": [0, 1, 4, 10, 64],
         "seq": [0, 1, 5],
         "sparse_size": [1, 4, 16, 64],
     },
@@ -241,11 +251,15 @@ LOCK = Kind(
         "cookie": ["x", "y"],
         "new_cookie": ["x", "y", "z"],
         "tag": ["", "", "t"],
-        "type": [LockType.NONE, LockType.EXCLUSIVE, LockType.SHARED, LockType.EXCLUSIVE_EPHEMERAL],
+        "type": [LockType.NONE, LockType.EXCLUSIVE, LockType.EXCLUSIVE, LockType.SHARED],
         "duration": [UTime(), UTime(), UTime(LONG, 0), UTime(0, 1)],
         "client": [SELF, 999_999],
     },
     often=("lock", "assert_locked"),
+)
+# Removed and made again within one operation, an object of a real OSD keeps some of what it had.
+EPHEMERAL_LOCK = LOCK._replace(
+    domains={**LOCK.domains, "type": [LockType.EXCLUSIVE, LockType.SHARED, LockType.EXCLUSIVE_EPHEMERAL]}, compound=False
 )
 
 
@@ -294,6 +308,7 @@ KINDS = {
     "leader": LEADER,
     "object_map": OBJECT_MAP,
     "lock": LOCK,
+    "ephemeral_lock": EPHEMERAL_LOCK,
 }
 LOCK_XATTRS = ("lock.l1", "lock.l2")
 

@@ -7,7 +7,6 @@ import errno
 
 from rbd_native import cls_lock
 from rbd_native.cls_lock import LockNames
-from rbd_native.embedded.classes import omap
 from rbd_native.embedded.objclass import ClassError, ObjectContext, handles
 from rbd_native.encoding import DecodeError, UTime, decode, encode
 from rbd_native.types import (
@@ -133,7 +132,6 @@ def _held(context: ObjectContext, name: str, type: LockType, cookie: str, tag: s
     """The lock, if the caller holds it just so; EBUSY otherwise."""
     if type not in _VALID or not name:
         raise ClassError(errno.EINVAL)
-    omap.require_object(context)
     info = _load(context, name)
     me = _caller(context, cookie)
     if me not in info.lockers or info.type != type or info.tag != tag:

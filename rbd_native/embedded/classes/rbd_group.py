@@ -51,6 +51,8 @@ def group_image_remove(context: ObjectContext, spec: GroupImageSpec) -> None:
 def group_image_list(context: ObjectContext, after: GroupImageSpec, max_return: int) -> list[GroupImageStatus]:
     found: list[GroupImageStatus] = []
     last, more = _image_key(after), True
+    if not max_return:
+        context.omap_page(last, 1, _IMAGE)  # looked at all the same, for the errno
     while more and len(found) < max_return:
         page, more = context.omap_page(last, min(max_return - len(found), 1024), _IMAGE)
         for last, raw in page.items():

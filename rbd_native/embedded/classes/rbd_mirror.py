@@ -100,7 +100,7 @@ def mirror_peer_list(context: ObjectContext) -> list[MirrorPeer]:
 @handles(cls_rbd.mirror_peer_add)
 def mirror_peer_add(context: ObjectContext, peer: MirrorPeer) -> None:
     _require_enabled(context)
-    if not peer.is_valid or peer.direction == _TX or peer.uuid == mirror_uuid_get(context):
+    if not peer.is_valid or peer.uuid == mirror_uuid_get(context) or peer.direction == _TX:
         raise ClassError(errno.EINVAL)
     for old in _peers(context):
         if old.uuid == peer.uuid:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import errno
+from typing import NamedTuple
 
 from rbd_native import cls_rbd
 from rbd_native.constants import RBD_MAX_OBJECT_MAP_OBJECTS
 from rbd_native.embedded.classes import omap
 from rbd_native.embedded.objclass import ClassError, ObjectContext, handles
-from rbd_native.object_map import BitVector, ObjectMapCorrupt, ObjectState
+from rbd_native.object_map import HEADER_SIZE, BitVector, ObjectMapCorrupt, ObjectState, data_size
 
 
 def _decode(raw: bytes, *, for_update: bool = False) -> BitVector:
@@ -18,16 +19,32 @@ def _decode(raw: bytes, *, for_update: bool = False) -> BitVector:
         raise ClassError(errno.EINVAL) from None
 
 
-def _load(context: ObjectContext) -> BitVector:
+_ENTRY_COUNT = slice(HEADER_SIZE - 8, HEADER_SIZE)
+
+
+class _Stored(NamedTuple):
+    """A map, and whether its file has checksums: it keeps them, or gets none."""
+
+    vector: BitVector
+    with_crcs: bool = True
+
+    def save(self, context: ObjectContext) -> None:
+        context.write_full(self.vector.encode(self.with_crcs))
+
+
+def _load(context: ObjectContext) -> _Stored:
     """ENOENT where the object is missing or empty."""
     if not context.size():
         raise ClassError(errno.ENOENT)
-    return _decode(omap.data(context))
+    raw = omap.data(context)
+    vector = _decode(raw)
+    footer = HEADER_SIZE + data_size(len(vector))
+    return _Stored(vector, any(raw[footer : footer + 4]))
 
 
 @handles(cls_rbd.object_map_load)
 def object_map_load(context: ObjectContext) -> bytes:
-    return _load(context).encode(with_crcs=False)
+    return _load(context).vector.encode(with_crcs=False)
 
 
 @handles(cls_rbd.object_map_save)
@@ -39,21 +56,24 @@ def object_map_save(context: ObjectContext, bit_vector: bytes) -> None:
 def object_map_resize(context: ObjectContext, object_count: int, default_state: int) -> None:
     if object_count > RBD_MAX_OBJECT_MAP_OBJECTS:
         raise ClassError(errno.EINVAL)
-    vector = _load(context) if context.exists() and context.size() else BitVector()
+    stored = _load(context) if context.exists() and context.size() else _Stored(BitVector())
+    vector = stored.vector
     if object_count < len(vector):
         going = vector.counts(object_count)
         if default_state > 3 or going[default_state] != sum(going):
             raise ClassError(errno.ESTALE)
     vector.resize(object_count, ObjectState(default_state & 3))
-    context.write_full(vector.encode())
+    stored.save(context)
 
 
 @handles(cls_rbd.object_map_update)
 def object_map_update(context: ObjectContext, start: int, end: int, state: int, expected: int | None) -> None:
     omap.require_object(context)
-    vector = _decode(omap.data(context), for_update=True)
-    if start >= end or end > len(vector):
+    raw = omap.data(context)
+    # The range is held against what the header says before anything else of the file is looked at.
+    if len(raw) >= HEADER_SIZE and not start < end <= int.from_bytes(raw[_ENTRY_COUNT], "little"):
         raise ClassError(errno.ERANGE)
+    vector = _decode(raw, for_update=True)
     try:
         vector.verify(start, end)
     except ObjectMapCorrupt:
@@ -67,14 +87,14 @@ def object_map_update(context: ObjectContext, start: int, end: int, state: int, 
 
 @handles(cls_rbd.object_map_snap_add)
 def object_map_snap_add(context: ObjectContext) -> None:
-    vector = _load(context)
-    if vector.snap_add():
-        context.write_full(vector.encode())
+    stored = _load(context)
+    if stored.vector.snap_add():
+        stored.save(context)
 
 
 @handles(cls_rbd.object_map_snap_remove)
 def object_map_snap_remove(context: ObjectContext, removed: bytes) -> None:
     older = _decode(removed)
-    vector = _load(context)
-    if vector.snap_remove(older):
-        context.write_full(vector.encode())
+    stored = _load(context)
+    if stored.vector.snap_remove(older):
+        stored.save(context)

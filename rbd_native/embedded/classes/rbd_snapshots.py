@@ -121,7 +121,8 @@ def snapshot_remove(context: ObjectContext, snap_id: int) -> None:
     unused = 0
     if not depends and not head_depends:
         unused |= c.RBD_OPERATION_FEATURE_CLONE_CHILD
-        omap.drop(context, PARENT)
+        if parent is not None:
+            omap.drop(context, PARENT)
     if not any(isinstance(other.namespace, TrashSnapshotNamespace) for other in others):
         unused |= _TRASH
     if unused:
