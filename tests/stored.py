@@ -44,7 +44,7 @@ def data_objects(rados_module: Any, ioctx: Any) -> list[str]:
 def normal(pool: Mapping[str, Stored], pool_ids: Mapping[int, str] | None = None) -> dict[str, Stored]:
     """The same with ids of images by their names, ids of pools as `pool_ids` says, and time stamps as one word.
 
-    Time stamps that are not of the last minutes stay as they are, and so tell.
+    Locks that nobody holds are left out. Time stamps that are not of the last minutes stay as they are, and so tell.
     """
     return _Normal(pool, pool_ids or {}).pool()
 
@@ -67,7 +67,7 @@ class _Normal:
         one = self._pool[name]
         omap = {self.key(key): self.value(name, key, value) for key, value in one.omap.items()}
         data = self.ids(one.data) if name.startswith("rbd_id.") else one.data
-        return Stored(data, omap, {key: self.ids(value) for key, value in one.xattrs.items()})
+        return Stored(data, omap, {key: self.ids(value) for key, value in one.xattrs.items() if not _free(key, value)})
 
     def key(self, key: str) -> str:
         for identifier, name in self._names.items():
@@ -101,6 +101,11 @@ def text(value: bytes) -> str:
     (length,) = struct.unpack_from("<I", value)
     assert len(value) == 4 + length
     return value[4:].decode("utf-8", "surrogateescape")
+
+
+def _free(key: str, value: bytes) -> bool:
+    """Whether it is a lock that nobody holds: one that was given back leaves its type and tag behind."""
+    return key.startswith("lock.") and value[6:10] == b"\0\0\0\0"
 
 
 def _recent(value: bytes) -> bytes:

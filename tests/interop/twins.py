@@ -65,6 +65,10 @@ class Twins:
         for pool in self.pools + self.data_pools:
             self._ceph.remove_pool(pool)
 
+    def client_of(self, ioctx: Any) -> Any:
+        """The client that one of :attr:`ioctxs` belongs to."""
+        return self._clusters[self.ioctxs.index(ioctx)]
+
     def both(self, call: Callable[..., Any]) -> Outcome:
         """`call(module, ioctx, side)` on either side. `side`: 0 for librbd, 1 for rbd_native."""
         theirs = outcome(lambda: call(real, self.ioctxs[0], 0))
