@@ -81,7 +81,7 @@ class Change:
 
     @property
     def version(self) -> int:
-        return self.row.version if self.row is not None and self.before is not None else 0
+        return self.row.version if self.row is not None else 0
 
     def read(self, offset: int, length: int) -> bytes:
         """Data as before the operation, but none beyond the size that the object has now."""
@@ -116,6 +116,9 @@ class Change:
 
     def write_full(self, data: Buffer) -> None:
         check_extent(0, len(data))
+        if self.row is not None and not self.size and not len(data):
+            self.exists = True  # but only if another step changes something, too (sic)
+            return
         self.touch()
         if self.size > len(data):
             self._note(objects.truncate, len(data))

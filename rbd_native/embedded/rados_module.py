@@ -59,7 +59,7 @@ class Rados:
             name = f"client.{text(rados_id, 'rados_id')}"
         self._name = "client.admin" if name is None else text(name, "name")
         self._clustername = clustername or "ceph"
-        self.rados_id = self._name.partition(".")[2] if name is not None else None
+        self.rados_id = rados_id
         self.conffile = conffile
         self.conf_defaults = conf_defaults
         self.parsed_args: list[str] = []

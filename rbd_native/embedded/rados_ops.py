@@ -9,7 +9,6 @@ from __future__ import annotations
 import errno
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
 from queue import SimpleQueue
 from typing import Any, Final
 
@@ -140,11 +139,13 @@ class ReadOp(_Op):
                 taker(output)
 
 
-class OpCtx(_Op, AbstractContextManager[Any]):
-    def __enter__(self) -> Any:
+class OpCtx:
+    """Releases an operation at the end of a `with`."""
+
+    def __enter__(self: Any) -> Any:
         return self.create()
 
-    def __exit__(self, type: Any, msg: Any, traceback: Any) -> None:
+    def __exit__(self: Any, type: Any, msg: Any, traceback: Any) -> None:
         self.release()
 
 
