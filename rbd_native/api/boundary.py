@@ -20,6 +20,7 @@ from rbd_native.rados.port import Buffer, RadosError
 
 T = TypeVar("T")
 
+_UINT8 = 2**8
 _UINT64 = 2**64
 _INT = 2**31
 
@@ -69,6 +70,14 @@ def uint64(value: Any) -> int:
         raise OverflowError("can't convert negative value to uint64_t")
     if number >= _UINT64:
         raise OverflowError("Python int too large to convert to C unsigned long")
+    return number
+
+
+def uint8(value: Any) -> int:
+    """As :func:`uint64`; a bool is one, too."""
+    number = _integer(value)
+    if not 0 <= number < _UINT8:
+        raise OverflowError("value too large to convert to uint8_t")
     return number
 
 

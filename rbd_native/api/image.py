@@ -12,6 +12,7 @@ from rbd_native.api.aio import AioMethods
 from rbd_native.api.boundary import buffer, c_int, c_string, drive, moment, name_bytes, name_text, shown, uint64
 from rbd_native.api.completion import Completion
 from rbd_native.api.copies import CopyMethods
+from rbd_native.api.diffs import DiffMethods
 from rbd_native.api.family import FamilyMethods
 from rbd_native.api.locks import LockMethods
 from rbd_native.api.snapshots import SnapshotMethods
@@ -35,7 +36,7 @@ _NO_POOL = 2**64 - 1
 
 
 @unbuilt.lacks(unbuilt.IMAGE)
-class Image(AioMethods, CopyMethods, FamilyMethods, LockMethods, SnapshotMethods):
+class Image(AioMethods, CopyMethods, DiffMethods, FamilyMethods, LockMethods, SnapshotMethods):
     """An open image, for reading and writing, closed by :meth:`close` or at the end of a `with` block.
 
     Every method raises InvalidArgument once it is closed. Offsets and lengths are bytes.

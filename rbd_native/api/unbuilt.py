@@ -35,7 +35,6 @@ IMAGE = {
     "aio_mirror_image_create_snapshot": "(flags, oncomplete)",
     "aio_mirror_image_get_info": "(oncomplete)",
     "aio_mirror_image_get_mode": "(oncomplete)",
-    "diff_iterate": "(offset, length, from_snapshot, iterate_cb, include_parent=True, whole_object=False)",
     "encryption_format": "(format, passphrase, cipher_alg=RBD_ENCRYPTION_ALGORITHM_AES256)",
     "encryption_load": "(format, passphrase)",
     "encryption_load2": "(specs)",
