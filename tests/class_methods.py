@@ -12,11 +12,20 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from rbd_native import cls_lock, cls_rbd
 from rbd_native.cls_client import Access, ClassCall, Method
 from rbd_native.encoding import concatenate, encode
 from rbd_native.rados.port import Create, Exec, GetXattr, Io, OmapGet, Read, Stat
 from rbd_native.types import AddressType, EntityAddress, EntityName, EntityType
 from tests.values import Seeded, Values
+
+METHODS = {
+    (value.cls, value.name): value
+    for module in (cls_rbd, cls_lock)
+    for value in vars(module).values()
+    if isinstance(value, Method)
+}
+"""All that are declared, by class and name."""
 
 SELF = 0x5E1F_5E1F_5E1F  # in arguments: the global id of whoever calls
 
@@ -115,7 +124,7 @@ class Target:
         steps = tuple(step._replace(data=step.data.replace(_SELF, self._gid)) for step in calls)
         if len(steps) > 1:
             return self.io.write(oid, steps).block().rv, b""
-        reads = _METHODS[steps[0].cls, steps[0].method].access == Access.READ
+        reads = METHODS[steps[0].cls, steps[0].method].access == Access.READ
         operation = self.io.read(oid, steps) if reads else self.io.execute(oid, steps[0])
         reply = operation.block()
         return reply.rv, self._words.replace(reply.outs[0]) if reply.rv >= 0 and reply.outs else b""
@@ -174,14 +183,6 @@ class _Words:
         return b"<later!>" if second - self._start > _WINDOW else b"<-now-->"
 
 
-_METHODS: dict[tuple[str, str], Method[Any, Any]] = {}
-
-
-def register(methods: Iterable[Method[Any, Any]]) -> None:
-    """Make methods known to every Target."""
-    _METHODS.update({(method.cls, method.name): method for method in methods})
-
-
 def show(calls: Calls) -> str:
     """Calls as a person reads them."""
     return " + ".join(_show(step) for step in calls)
@@ -189,7 +190,7 @@ def show(calls: Calls) -> str:
 
 def _show(step: Exec) -> str:
     try:
-        arguments = _METHODS[step.cls, step.method].decode_request(step.data)
+        arguments = METHODS[step.cls, step.method].decode_request(step.data)
     except ValueError:
         return f"{step.method}[{step.data.hex()}]"
     return f"{step.method}({', '.join(map(repr, arguments))})"

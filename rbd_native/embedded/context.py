@@ -100,7 +100,7 @@ class ReadContext(_NoChanges):
     def omap_page(self, after: bytes, limit: int, prefix: bytes = b"") -> tuple[dict[bytes, bytes], bool]:
         return objects.omap_page(self._db, self._state, after, limit, prefix)
 
-    def snapset_seq(self) -> int:
+    def snapset_seq(self) -> int | None:
         return self._seq
 
     def watchers(self) -> list[Watcher]:
@@ -156,8 +156,10 @@ class WriteContext(ObjectContext):
             raise ClassError(errno.ENOENT)
         return self._before
 
-    def snapset_seq(self) -> int:
-        return self._change.row.seq if self._change.row is not None else 0
+    def snapset_seq(self) -> int | None:
+        if self._change.row is not None:
+            return self._change.row.seq
+        return 0 if self._change.exists else None
 
     def watchers(self) -> list[Watcher]:
         return watches.watchers(self._db, self._before.obj) if self._before is not None else []

@@ -86,8 +86,8 @@ class ObjectContext(ABC):
         return found
 
     @abstractmethod
-    def snapset_seq(self) -> int:
-        """The newest snapshot the object has been written under; 0 for none."""
+    def snapset_seq(self) -> int | None:
+        """The newest snapshot the object was written under, 0 for none; None where there is neither object nor clone."""
 
     @abstractmethod
     def watchers(self) -> list[Watcher]: ...

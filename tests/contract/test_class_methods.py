@@ -23,17 +23,9 @@ from rbd_native.object_map import HEADER_SIZE, BitVector
 from rbd_native.rados import librados
 from rbd_native.rados.port import Remove
 from rbd_native.types import LockType, MirrorImage, MirrorImageMode, MirrorImageState
-from tests.class_methods import LONG, SELF, Calls, Kind, Target, explain, register, sequence, shortest, show
+from tests.class_methods import LONG, METHODS, SELF, Calls, Kind, Target, explain, sequence, shortest, show
 from tests.cluster import CephCluster
 from tests.values import Seeded
-
-METHODS = {
-    (value.cls, value.name): value
-    for module in (cls_rbd, cls_lock)
-    for value in vars(module).values()
-    if isinstance(value, Method)
-}
-register(METHODS.values())
 
 AFTER_PACIFIC = {
     ("rbd", "group_snap_list_order"),

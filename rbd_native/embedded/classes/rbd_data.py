@@ -33,7 +33,8 @@ def sparse_copyup(context: ObjectContext, extents: dict[int, int], data: bytes) 
 
 @handles(cls_rbd.assert_snapc_seq)
 def assert_snapc_seq(context: ObjectContext, seq: int, state: AssertSnapcSeqState) -> None:
-    newer = not context.exists() or seq > context.snapset_seq()
+    written = context.snapset_seq()
+    newer = written is None or seq > written
     if state not in (AssertSnapcSeqState.GT_SNAPSET_SEQ, AssertSnapcSeqState.LE_SNAPSET_SEQ):
         raise ClassError(errno.EOPNOTSUPP)
     if newer != (state == AssertSnapcSeqState.GT_SNAPSET_SEQ):
