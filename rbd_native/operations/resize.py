@@ -17,7 +17,7 @@ from rbd_native.image.context import ImageContext
 from rbd_native.image.copyup import copyup, has_parent_at
 from rbd_native.object_map import ObjectState
 from rbd_native.operations.progress import Progress
-from rbd_native.rados.port import RadosError, Remove, Truncate
+from rbd_native.rados.port import RadosError, Remove, Truncate, WriteStep, Zero
 from rbd_native.watch_notify import Resize
 
 
@@ -83,13 +83,13 @@ async def trim(image: ImageContext, size: int, old_size: int, progress: Progress
     async def step(objectno: int) -> None:
         nonlocal done
         if keeper is None or keeper.may_exist(objectno) or (image.parent is not None and image.snapc.ids):
-            await _cut(image, objectno, layout.object_extent_in(size, objectno))
+            await _cut(image, objectno, layout.object_extent_in(size, objectno), layout.object_extent_in(old_size, objectno))
         report.update(done, total)
         done += 1
 
     # Only the last object set that remains can have objects with a tail beyond the end.
     last_set = range(max(kept - 1, 0) // layout.stripe_count * layout.stripe_count, kept)
-    cut = [objectno for objectno in last_set if layout.object_extent_in(size, objectno) < layout.object_size]
+    cut = [n for n in last_set if layout.object_extent_in(size, n) < layout.object_extent_in(old_size, n)]
     total = len(cut) + count - kept
     depth = image.settings.integer("rbd_concurrent_management_ops")
     if keeper is not None:
@@ -100,10 +100,10 @@ async def trim(image: ImageContext, size: int, old_size: int, progress: Progress
     await for_each(map(step, cut), depth)
 
 
-async def _cut(image: ImageContext, objectno: int, left: int) -> None:
-    """Cut an object down to its first `left` bytes, or remove it where none is left.
+async def _cut(image: ImageContext, objectno: int, left: int, end: int) -> None:
+    """Leave only the first `left` bytes of an object of which `end` were in use; remove it where none is left.
 
-    Where a snapshot shows the parent's data through an object that is missing, the object gets it first: a later flatten
+    Truncation would grow an object that ends before: it is for those that were in use to their very end. Where a snapshot shows the parent's data through an object that is missing, the object gets it first: a later flatten
     looks at what is left of the head alone.
     """
     brought = False
@@ -112,7 +112,10 @@ async def _cut(image: ImageContext, objectno: int, left: int) -> None:
     if left and image.head_map is not None and image.head_map.may_exist(objectno):
         await image.head_map.will_write(objectno)
     oid = image.object_name(objectno)
-    reply = await image.data_io.write(oid, [Truncate(left) if left else Remove()], snapc=image.snapc).bare()
+    step: WriteStep = Remove()
+    if left:
+        step = Truncate(left) if end == image.layout.object_size else Zero(left, end - left)
+    reply = await image.data_io.write(oid, [step], snapc=image.snapc).bare()
     if reply.rv < 0 and reply.rv != -errno.ENOENT:
         raise RadosError(-reply.rv, oid, reply)
     if brought and not left and image.head_map is not None:
