@@ -83,7 +83,8 @@ async def trim(image: ImageContext, size: int, old_size: int, progress: Progress
     async def step(objectno: int) -> None:
         nonlocal done
         if keeper is None or keeper.may_exist(objectno) or (image.parent is not None and image.snapc.ids):
-            await _cut(image, objectno, layout.object_extent_in(size, objectno), layout.object_extent_in(old_size, objectno))
+            left, end = layout.object_extent_in(size, objectno), layout.object_extent_in(old_size, objectno)
+            await _cut(image, objectno, left, end)
         report.update(done, total)
         done += 1
 
@@ -103,8 +104,9 @@ async def trim(image: ImageContext, size: int, old_size: int, progress: Progress
 async def _cut(image: ImageContext, objectno: int, left: int, end: int) -> None:
     """Leave only the first `left` bytes of an object of which `end` were in use; remove it where none is left.
 
-    Truncation would grow an object that ends before: it is for those that were in use to their very end. Where a snapshot shows the parent's data through an object that is missing, the object gets it first: a later flatten
-    looks at what is left of the head alone.
+    Truncation would grow an object that ends before: it is for those that were in use to their very end. Where a
+    snapshot shows the parent's data through an object that is missing, the object gets it first: a later flatten looks at
+    what is left of the head alone.
     """
     brought = False
     if image.parent is not None and image.snapc.ids and has_parent_at(image, objectno):
