@@ -43,12 +43,15 @@ async def update(image: ImageContext, features: int, *, enabled: bool) -> None:
     await image.requests.carry_out(
         lambda request: UpdateFeatures(features, enabled, request),
         lambda: apply(image, features, enabled=enabled),
-        done_before=errno.EINVAL,
     )
 
 
 async def apply(image: ImageContext, features: int, *, enabled: bool) -> None:
-    """What whoever owns the image does for :func:`update`, or anybody where it has no lock."""
+    """What whoever owns the image does for :func:`update`, or anybody where it has no lock. What is so already is done."""
+    have = image.header.features
+    features &= ~have if enabled else have
+    if not features:
+        return
     _check(image, features, enabled)
     if enabled:
         await _enable(image, features)

@@ -54,13 +54,12 @@ async def remove(image: ImageContext, key: str) -> None:
     await get(image, key)  # as librbd, even if it is set to a snapshot and cannot be removed through this handle
     await _writable(image)
     await image.requests.carry_out(
-        lambda request: MetadataUpdate(key, None, request), lambda: take_out(image, key), done_before=errno.ENOENT
+        lambda request: MetadataUpdate(key, None, request), lambda: take_out(image, key)
     )
 
 
 async def take_out(image: ImageContext, key: str) -> None:
-    """What whoever owns the image does for :func:`remove`."""
-    await get(image, key)
+    """What whoever owns the image does for :func:`remove`. That there is none is as good."""
     await mutate(image.io, image.header_oid, cls_rbd.metadata_remove(key))
     await image.changed()
 
