@@ -16,7 +16,7 @@ import errno
 from typing import TYPE_CHECKING
 
 from rbd_native import cls_lock, names
-from rbd_native.cls_client import call, decoded, mutate
+from rbd_native.cls_client import call, mutate
 from rbd_native.constants import RBD_FEATURE_OBJECT_MAP
 from rbd_native.engine import First, Mutex, Signal, gather, spawn
 from rbd_native.image.gate import WriteGate
@@ -133,11 +133,11 @@ class ExclusiveLock:
         """See who has the lock. From a dead client it is taken; False where one that lives has it, and `wait` is false.
         Else the `pause` in seconds is made, before it is asked again."""
         image = self._image
-        reply = await image.io.read(image.header_oid, [_INFO.step, ListWatchers()])
-        owner = _owner(decoded(_INFO, reply.outs[0], image.header_oid))
+        owner = await self.locker()
         if owner is None:
             return True
-        if _alive(owner, reply.outs[1]):
+        reply = await image.io.read(image.header_oid, [ListWatchers()])  # the port wants it alone
+        if _alive(owner, reply.outs[0]):
             await First(self._moved.wait(), image.io.cluster.sleep(pause))
             return wait
         if owner[0].name != EntityName(EntityType.CLIENT, image.io.cluster.instance_id()):
