@@ -87,8 +87,10 @@ def _clip_writable(image: ImageContext, offset: int, length: int) -> int:
 
 async def flush(image: ImageContext) -> None:
     """Wait for the writes that have begun, also for those that still wait for the lock; once acknowledged they are on
-    stable storage."""
+    stable storage. ESHUTDOWN where this client is known to be fenced."""
     await image.begun.flush()
+    if image.watch.lost:
+        await image.fresh()
 
 
 def _piece(view: memoryview, extent: ObjectExtent) -> Buffer:

@@ -32,18 +32,20 @@ class Refused(Exception):
 
 
 class Player:
-    """One client. `client`: "librbd" or "ours". Its standard error is a file, `notes`."""
+    """One client. `client`: "librbd" or "ours". Its standard error is a file, `notes`; so are the `records` of a hammer."""
 
     def __init__(self, client: str, where: dict[str, str], options: dict[str, str] | None = None) -> None:
         self.client = client
         self.notes: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  (closed by kill)
-        setup = {"client": client, "options": options or {}, **where}
+        self.records: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115
+        setup = {"client": client, "options": options or {}, "records": self.records.fileno(), **where}
         self.process = subprocess.Popen(
             [sys.executable, "-m", "tests.sharing.worker", json.dumps(setup)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self.notes,
             cwd=HOME,
+            pass_fds=[self.records.fileno()],
             start_new_session=True,
         )
 
@@ -77,19 +79,23 @@ class Player:
         """What it wrote to its standard error so far."""
         return os.pread(self.notes.fileno(), 1 << 30, 0)
 
+    def recorded(self) -> bytes:
+        """The records of its hammer so far."""
+        return os.pread(self.records.fileno(), 1 << 30, 0)
+
     def signal(self, number: int) -> None:
         self.process.send_signal(number)
 
     def kill(self) -> bytes:
-        """With -9, and wait until it is gone; what it had noted."""
+        """With -9, and wait until it is gone; the records of its hammer."""
         self.process.send_signal(signal.SIGKILL)
         self.process.wait()
-        noted = self.noted()
-        for stream in (self.process.stdin, self.process.stdout, self.notes):
+        recorded = self.recorded()
+        for stream in (self.process.stdin, self.process.stdout, self.notes, self.records):
             if stream is not None:
                 with contextlib.suppress(BrokenPipeError):
                     stream.close()
-        return noted
+        return recorded
 
 
 @contextlib.contextmanager

@@ -4,7 +4,9 @@ No write that was acknowledged is lost, whichever of rbd_native and librbd dies;
 not to be believed; and the next owner need not wait longer than the cluster needs to notice the death.
 """
 
+import itertools
 import random
+import signal
 import time
 from typing import Any
 
@@ -14,7 +16,7 @@ from tests.cluster import CephCluster
 from tests.sharing.conftest import WATCH_TIMEOUT
 from tests.sharing.ledger import Ledger
 from tests.sharing.maps import check_by_librbd, judge
-from tests.sharing.players import Player, players
+from tests.sharing.players import Player, Refused, players
 from tests.sharing.worker import BLOCK
 
 ORDER = 16
@@ -25,9 +27,11 @@ FEATURES = 61
 OTHER = {"ours": "librbd", "librbd": "ours"}
 # What librbd acknowledges out of its cache may die with it.
 OPTIONS = {"rbd_cache": "false"}
+ESHUTDOWN = 108
 SLACK = 6.0
 """Seconds for a busy machine, and for the monitor to publish who is fenced."""
 
+_numbers = itertools.count()
 pytestmark = [pytest.mark.ceph, pytest.mark.timeout(900)]
 
 
@@ -35,7 +39,7 @@ class Duel:
     """An image, its owner, and the one who will take over when that is killed."""
 
     def __init__(self, number: int, owner: Player, heir: Player) -> None:
-        self.name = f"duel-{owner.client}-{number}"
+        self.name = f"duel-{next(_numbers)}"
         self.ledger = Ledger(number, BLOCKS, GRANULE)
         self.owner = owner
         self.heir = heir
@@ -46,6 +50,14 @@ class Duel:
 
     def fight(self) -> None:
         self.owner.begin("hammer", self.ledger.seed, self.ledger.next, BLOCKS, 8, 60.0, GRANULE)
+
+    def give_up(self) -> int | None:
+        """What the owner's fight ended with: the errno, None if it was not disturbed."""
+        try:
+            self.owner.end()
+        except Refused as refused:
+            return refused.code
+        return None
 
     def kill(self) -> None:
         self.killed = time.monotonic()
@@ -102,3 +114,102 @@ def test_owner_killed(hasty: CephCluster, onlooker: Any, where: dict[str, str], 
         median = sorted(seconds)[len(seconds) // 2]
         print(f"{client} took over {len(seconds)} times, after {median:.1f} s, {max(seconds):.1f} s at most")
         assert max(seconds) < WATCH_TIMEOUT + SLACK
+
+
+FENCED: list[tuple[Any, ...]] = [
+    ("write", b"x", 0),
+    ("write", b"x", SIZE - 1),
+    ("read", 0, 4),
+    ("discard", 0, SIZE),
+    ("write_zeroes", 0, BLOCK),
+    ("flush",),
+    ("resize", SIZE // 2),
+    ("create_snap", "snap"),
+    ("metadata_set", "key", "value"),
+    ("metadata_get", "key"),
+    ("update_features", 16, False),
+    ("rebuild_object_map",),
+    ("sparsify", 4096),
+    ("items", "lock_get_owners"),
+    ("lock_acquire", 0),
+    ("is_exclusive_lock_owner",),
+    ("size",),
+]
+
+
+@pytest.mark.parametrize("heir", ["ours", "librbd"])
+def test_fenced(hasty: CephCluster, onlooker: Any, where: dict[str, str], heir: str) -> None:
+    """A client on the blocklist can do nothing more, and does no harm."""
+    with players(["ours", heir], where, OPTIONS) as (victim, other):
+        duel = Duel(900, victim, other)
+        duel.fight()
+        time.sleep(0.3)
+        (owner,) = other.call("items", "lock_get_owners")
+        hasty.cli("ceph", "osd", "blocklist", "add", owner["owner"])
+        assert duel.give_up() == ESHUTDOWN
+        for attempt in FENCED:
+            with pytest.raises(Refused, match="ConnectionShutdown") as caught:
+                victim.call(*attempt)
+            assert caught.value.code == ESHUTDOWN, attempt
+        duel.ledger.take(victim.recorded())
+        duel.take_over()
+        duel.taken_over()
+        duel.check(onlooker)
+        victim.call("close")
+        assert duel.ledger.acknowledged > 20
+        assert other.call("size") == SIZE
+        assert other.call("items", "list_snaps") == other.call("items", "metadata_list") == []
+        duel.check(onlooker)
+
+
+@pytest.mark.parametrize("heir", ["ours", "librbd"])
+def test_asleep_too_long(onlooker: Any, where: dict[str, str], heir: str) -> None:
+    """The owner is stopped in mid-write, and wakes up when another has taken over: what it then still sends is refused."""
+    with players(["ours", heir], where, OPTIONS) as (victim, other):
+        duel = Duel(910, victim, other)
+        duel.fight()
+        time.sleep(0.3)
+        victim.signal(signal.SIGSTOP)
+        duel.killed = time.monotonic()
+        duel.take_over()
+        assert duel.taken_over() < WATCH_TIMEOUT + SLACK
+        duel.ledger.take(victim.recorded())
+        before = other.call("digest")
+        duel.check(onlooker)
+        victim.signal(signal.SIGCONT)
+        assert duel.give_up() == ESHUTDOWN
+        with pytest.raises(Refused, match="ConnectionShutdown"):
+            victim.call("write", b"x", 0)
+        time.sleep(1)
+        assert other.call("digest") == before
+        other.call("write", b"more", BLOCKS * BLOCK)
+        duel.check(onlooker)
+        assert other.call("flags") == 0
+
+
+def test_asleep_alone(onlooker: Any, where: dict[str, str]) -> None:
+    """The owner is stopped for so long that it loses its watch, but nobody wants its lock: it goes on under another watch,
+    by which it is known to be alive."""
+    with players(["ours"], where, OPTIONS) as (owner,):
+        owner.call("create", "asleep", SIZE, ORDER, FEATURES)
+        owner.call("open", "asleep")
+        owner.call("write", b"data", 0)
+        (before,) = owner.call("items", "watchers_list")
+        owner.signal(signal.SIGSTOP)
+        time.sleep(WATCH_TIMEOUT + 2)
+        owner.signal(signal.SIGCONT)
+        time.sleep(2)
+        owner.call("write", b"DATA", 0)
+        owner.call("write", b"more", SIZE - 4)
+        assert owner.call("is_exclusive_lock_owner")
+        (after,) = owner.call("items", "watchers_list")
+        assert after["cookie"] != before["cookie"]
+        with players(["librbd"], where, OPTIONS) as (other,):
+            other.call("open", "asleep")
+            began = time.monotonic()
+            other.call("write", b"mine", 0)
+            assert time.monotonic() - began < 2, "it was given up for the asking"
+            other.call("close")
+        owner.call("write", b"back", 0)
+        owner.call("close")
+        assert judge(onlooker, "asleep", exact=True) == 0

@@ -35,7 +35,10 @@ def block_of(seed: int, number: int) -> bytes:
 
 
 class Worker:
-    def __init__(self, client: str, pool: str, options: dict[str, str], conf: str = "", file: str = "") -> None:
+    def __init__(
+        self, client: str, pool: str, options: dict[str, str], records: int, conf: str = "", file: str = ""
+    ) -> None:
+        self.records = records
         self.rbd = importlib.import_module("rbd" if client == "librbd" else "rbd_native")
         self.cluster = _connect(conf, file, options)
         self.ioctx = self.cluster.open_ioctx(pool)
@@ -101,21 +104,22 @@ class Worker:
     def hammer(self, seed: int, first: int, blocks: int, depth: int, seconds: float, granule: int) -> int:
         """Write, and now and then discard, single blocks until the time is over or the process is killed.
 
-        Every operation is announced on the standard error before it begins and after it was acknowledged, as a RECORD.
+        Every operation is announced in the records before it begins and after it was acknowledged.
         Blocks under way are left alone. Returns the number of the next operation.
         """
-        return _Hammer(self.image, seed, first, blocks, granule).run(depth, seconds)
+        return _Hammer(self, seed, first, blocks, granule).run(depth, seconds)
 
 
 class _Hammer:
-    def __init__(self, image: Any, seed: int, first: int, blocks: int, granule: int) -> None:
-        self.image, self.seed, self.first, self.blocks, self.granule = image, seed, first, blocks, granule
+    def __init__(self, worker: Worker, seed: int, first: int, blocks: int, granule: int) -> None:
+        self.image, self.records = worker.image, worker.records
+        self.seed, self.first, self.blocks, self.granule = seed, first, blocks, granule
         self.busy: set[int] = set()
         self.guard = threading.Lock()
         self.failed: list[int] = []
 
     def tell(self, number: int, block: int, done: int, discard: int) -> None:
-        os.write(2, RECORD.pack(number, block, done, discard))  # whole: shorter than a pipe's atomic size
+        os.write(self.records, RECORD.pack(number, block, done, discard))
 
     def run(self, depth: int, seconds: float) -> int:
         dice = random.Random(self.seed)
