@@ -89,7 +89,8 @@ def test_create_refuses(backend: Backend, arguments: dict[str, Any], error: type
     rbd.RBD().create(ioctx, "taken", MIB)
     before = contents(backend.rados_module, ioctx)
     with pytest.raises(error) as caught:
-        rbd.RBD().create(ioctx, **{"name": "image", "size": MIB} | arguments)
+        given: dict[str, Any] = {"name": "image", "size": MIB} | arguments
+        rbd.RBD().create(ioctx, **given)
     assert getattr(caught.value, "errno", None) == code
     assert contents(backend.rados_module, ioctx) == before
 
@@ -257,7 +258,7 @@ def test_rename_of_an_open_image(backend: Backend) -> None:
 
 @pytest.mark.parametrize("features", [0, 1, 5, 29, 61])
 @pytest.mark.parametrize("striping", [{}, {"stripe_unit": 4096, "stripe_count": 3}])
-def test_remove_leaves_nothing(backend: Backend, features: int, striping: dict[str, int]) -> None:
+def test_remove_leaves_nothing(backend: Backend, features: int, striping: dict[str, Any]) -> None:
     ioctx = backend.ioctx()
     rbd.RBD().create(ioctx, "stays", MIB, features=1)
     before = set(contents(backend.rados_module, ioctx))
