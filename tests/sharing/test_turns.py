@@ -1,4 +1,5 @@
-"""rbd_native and librbd take turns on one image: after every operation its content is that of a bytearray.
+"""rbd_native and librbd take turns on one image, or several rbd_native do on an embedded cluster in a file: after every
+operation its content is that of a bytearray.
 
 Each client is a process of its own. Every write, discard or resize by another client than the last moves the exclusive
 lock, the size and the object map from one to the other.
@@ -10,25 +11,22 @@ from typing import Any
 
 import pytest
 
-from tests.cluster import CephCluster
-from tests.sharing.maps import check_by_librbd, judge
+from tests.sharing.conftest import Arena
+from tests.sharing.maps import judge
 from tests.sharing.model import MIB, Dice, Model
 from tests.sharing.players import Player, players
 
-EVERYBODY = ["ours", "ours", "librbd", "librbd"]
 FEATURES = 61  # layering, exclusive-lock, object-map, fast-diff, deep-flatten
 LARGEST = 64 * MIB
 ORDERS = [16, 17, 18, 22, 16]
 
-pytestmark = [pytest.mark.ceph, pytest.mark.timeout(600)]
+pytestmark = pytest.mark.timeout(600)
 
 
 @pytest.mark.parametrize(("seed", "order"), list(enumerate(ORDERS)))
-def test_one_operation_at_a_time(
-    hasty: CephCluster, onlooker: Any, where: dict[str, str], seed: int, order: int, full: bool
-) -> None:
+def test_one_operation_at_a_time(arena: Arena, seed: int, order: int, full: bool) -> None:
     dice = Dice(seed, LARGEST, order)
-    with players(EVERYBODY, where) as clients:
+    with players(arena.kinds * 2, arena.where, arena.options) as clients:
         name, model = _new_image(clients, f"turns-{seed}", dice, order)
         for _ in range(2000 if full else 200):
             client = dice.random.choice(clients)
@@ -39,14 +37,14 @@ def test_one_operation_at_a_time(
                 assert found == wanted, (client.client, operation[0], operation[-1])
             if operation[0] == "resize":
                 _all_know_size(clients, model)
-        _end_well(hasty, onlooker, clients, name, model)
+        _end_well(arena, clients, name, model)
 
 
 @pytest.mark.parametrize(("seed", "order"), list(enumerate([16, 18, 22], 100)))
-def test_all_at_once(hasty: CephCluster, onlooker: Any, where: dict[str, str], seed: int, order: int, full: bool) -> None:
+def test_all_at_once(arena: Arena, seed: int, order: int, full: bool) -> None:
     """Each client works on a range of its own, several operations under way; the lock goes round among them."""
     dice = Dice(seed, LARGEST, order)
-    with players(EVERYBODY, where) as clients:
+    with players(arena.kinds * 2, arena.where, arena.options) as clients:
         name, model = _new_image(clients, f"crowd-{seed}", dice, order)
         for turn in range(120 if full else 9):
             quarter = model.size // len(clients)
@@ -64,7 +62,7 @@ def test_all_at_once(hasty: CephCluster, onlooker: Any, where: dict[str, str], s
                 model.resize(new[1])
                 dice.random.choice(clients).call(*new)
                 _all_know_size(clients, model)
-        _end_well(hasty, onlooker, clients, name, model)
+        _end_well(arena, clients, name, model)
 
 
 def _new_image(clients: list[Player], name: str, dice: Dice, order: int) -> tuple[str, Model]:
@@ -95,14 +93,14 @@ def _asynchronous(operation: tuple[Any, ...]) -> tuple[Any, ...]:
     return (f"aio_{operation[0]}", *operation[1:])
 
 
-def _end_well(hasty: CephCluster, onlooker: Any, clients: list[Player], name: str, model: Model) -> None:
+def _end_well(arena: Arena, clients: list[Player], name: str, model: Model) -> None:
     """All see the same, nothing is left behind, and the object map is exactly true."""
     wanted = hashlib.sha256(model.data).hexdigest()
     assert [client.call("digest") for client in clients] == [wanted] * len(clients)
     for client in clients:
         client.call("close")
-    assert judge(onlooker, name, exact=True) == 0
-    check_by_librbd(hasty, "rbd", name)
-    assert judge(onlooker, name, exact=True) == 0
+    assert judge(arena.onlooker, name, exact=True) == 0
+    arena.check_map(name)
+    assert judge(arena.onlooker, name, exact=True) == 0
     for client in clients:
         assert client.noted() == b"", client.client
