@@ -15,7 +15,7 @@ from typing import Any, Final
 from rbd_native.engine import Resume
 from rbd_native.rados._buffers import blank, pinned
 from rbd_native.rados._session import Context, Flight
-from rbd_native.rados._steps import ABSENT, READERS, WRITERS, Output, Unsupported
+from rbd_native.rados._steps import READERS, WRITERS, Output, Unsupported, Xattr
 from rbd_native.rados.composed import ComposedOperation
 from rbd_native.rados.port import Buffer, Io, Operation, Read, ReadStep, Reply
 
@@ -173,6 +173,9 @@ class CompoundRead(_Compound):
     def result(self, rv: int, version: int) -> Reply:
         outputs, self._outputs = self._outputs, []
         try:
+            # Also where the operation failed: then it was at a later step.
+            if any(type(output) is Xattr and output.absent for output in outputs):
+                return Reply(-errno.ENODATA)
             if rv < 0:
                 return Reply(rv)
             outs = tuple(None if output is None else output.take() for output in outputs)
@@ -183,7 +186,7 @@ class CompoundRead(_Compound):
             if self._operation:
                 self.context.session.library.release_read_op(self._operation)
                 self._operation = 0
-        return Reply(-errno.ENODATA) if ABSENT in outs else Reply(0, outs, version)
+        return Reply(0, outs, version)
 
 
 class CompoundWrite(_Compound):

@@ -23,9 +23,6 @@ _EXCLUSIVE: Final = 1
 _EQUAL: Final = 1
 _FAIL_OK: Final = 2
 
-ABSENT: Final = object()
-"""What `take` of an xattr gives where there is none: librados has no step that would fail."""
-
 
 class Unsupported(Exception):
     """This librados cannot send the step."""
@@ -283,15 +280,28 @@ class _Exec:
             self._free(self._place.pointer)
 
 
-class _Xattr:
+class Xattr:
+    """One out of all: librados has no step for a single one, and so none that would fail where it is absent."""
+
     def __init__(self, tools: Toolbox, operation: int, step: port.GetXattr) -> None:
         self._library = tools.library
         self._name = text(step.name)
         self._place = place = _Place()
+        self._found: dict[bytes, bytes] | None = None
         tools.library.read_op_getxattrs(operation, byref(place), byref(place, _RV))
 
-    def take(self) -> Any:
-        return dict(self._all()).get(self._name, ABSENT)
+    @property
+    def absent(self) -> bool:
+        """Whether the step was done, and should have failed."""
+        return bool(self._place.pointer) and not self._place.rv and self._name not in self._xattrs()
+
+    def take(self) -> bytes:
+        return self._xattrs()[self._name]
+
+    def _xattrs(self) -> dict[bytes, bytes]:
+        if self._found is None:
+            self._found = dict(self._all())
+        return self._found
 
     def _all(self) -> Iterator[tuple[bytes, bytes]]:
         name, value, length = c_void_p(), c_void_p(), c_size_t()
@@ -385,7 +395,7 @@ READERS: Final = _Table(
         port.AssertVersion: _read_assert_version,
         port.CmpExt: _read_cmp_ext,
         port.Exec: _Exec,
-        port.GetXattr: _Xattr,
+        port.GetXattr: Xattr,
         port.ListSnaps: _snaps,
         port.ListWatchers: _watchers,
         port.OmapGet: _OmapPage,

@@ -126,6 +126,19 @@ class CompoundContract(Contract):
             reply = do(io.read(oid, [*steps[:place], failing, *steps[place:]]))
             assert (reply.rv, reply.outs) == (-code, ())
 
+    def test_the_first_step_that_fails_says_why(self, io: Io, do: Do, oid: str) -> None:
+        do(io.write(oid, [WriteFull(b"abc"), SetXattr("name", b"value")]))
+        failures: list[tuple[Any, int]] = [
+            (GetXattr("none"), errno.ENODATA),
+            (AssertVersion(1 << 40), errno.EOVERFLOW),
+            (CmpExt(0, b"x"), 4095),
+            (Exec("rbd", "get_size", bytes(8)), errno.ENOENT),
+        ]
+        for first, code in failures:
+            for second, _ in failures:
+                assert do(io.read(oid, [GetXattr("name"), first, second])).rv == -code
+                assert do(io.read(oid, [first, Stat(), second, GetXattr("name")])).rv == -code
+
     def test_versions_can_be_insisted_on(self, io: Io, do: Do, oid: str) -> None:
         do(io.write(oid, [WriteFull(b"a")]))
         version = do(io.write(oid, [Append(b"b")])).version

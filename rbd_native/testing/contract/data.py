@@ -89,10 +89,8 @@ class DataContract(Contract):
         assert self.content(do, io, oid) == b"onetwo"
 
     def test_writes_of_nothing(self, io: Io, do: Do, oid: str) -> None:
-        assert do(io.write(oid, [Write(7, b"")])).rv == 0
-        assert do(io.read(oid, [Stat()])).outs[0].size == 7
         assert do(io.write(oid, [Write(0, b"")])).rv == 0
-        assert do(io.read(oid, [Read(0, 99)])).outs == (bytes(7),)
+        assert do(io.read(oid, [Stat()])).outs[0].size == 0
         assert do(io.write(oid + ".full", [WriteFull(b"")])).rv == 0
         assert do(io.read(oid + ".full", [Stat()])).outs[0].size == 0
 
