@@ -42,9 +42,10 @@ _DIRECTORY_PAGE = 1024
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """One snapshot of an image: its record, and what holds at it."""
+    """One snapshot of an image: its record, and what holds at it. `bound`: as of the header."""
 
     info: SnapshotInfo
+    bound: bool
     parent_overlap: int
     flags: int
     protection: int
@@ -64,8 +65,9 @@ class Fixed:
 class Header:
     """The changing state of an image, as of one moment. Sizes in bytes; snapshots newest first.
 
-    `incompatible`: the feature bits a client must know. `parent_overlap` is 0 where there is no parent. `config`: the
-    image's `conf_` metadata without that prefix.
+    `incompatible`: the feature bits a client must know. `parent`: of the image or of any snapshot. `bound`: the image as it
+    is now has it; it may share nothing with it all the same: `parent_overlap` is 0 then, and where there is no parent.
+    `config`: the image's `conf_` metadata without that prefix.
     """
 
     size: int
@@ -76,6 +78,7 @@ class Header:
     snapc: SnapContext
     snapshots: tuple[Snapshot, ...]
     parent: ParentImageSpec | None
+    bound: bool
     parent_overlap: int
     group: GroupSpec
     lock: LockInfo
@@ -146,7 +149,7 @@ async def _assemble(io: Io, oid: str, values: list[Any]) -> Header | None:
         raise
     return Header(
         size, features, incompatible, flags, op_features, SnapContext(seq, tuple(ids)), snapshots,
-        parent if parent.exists else None, overlap or 0, group, lock, accessed, modified,
+        parent if parent.exists else None, overlap is not None, overlap or 0, group, lock, accessed, modified,
         await _config(io, oid, page),
     )  # fmt: skip
 
@@ -164,7 +167,7 @@ async def _snapshots(io: Io, oid: str, ids: list[int]) -> tuple[Snapshot, ...]:
         ]
     values = await call_all(io, oid, calls)
     return tuple(
-        Snapshot(info, overlap or 0, flags, protection)
+        Snapshot(info, overlap is not None, overlap or 0, flags, protection)
         for info, overlap, flags, protection in zip(*[iter(values)] * 4, strict=True)
     )
 

@@ -5,6 +5,9 @@ and write go in one operation, and the data is taken only if the object still is
 result is the same. Where the clone has snapshots, they must go on seeing the parent's data even once the clone is
 flattened: the data is put in first, under no snapshot context at all, which makes it the object's state at all of them.
 
+It is the head's overlap that counts. A snapshot may share more with the parent, since the image has been smaller once: then
+all objects beyond the head's overlap were brought before the image shrank, and the snapshot has them.
+
 Source: the sequences of operations of a running 16.2.15 librbd.
 """
 
@@ -19,17 +22,17 @@ from rbd_native.header import Snapshot
 from rbd_native.image.context import ImageContext
 from rbd_native.image.reading import covered, read_parent
 from rbd_native.object_map import ObjectState
-from rbd_native.rados.port import AllocHint, AssertExists, RadosError, SnapContext, Stat, WriteFull, WriteStep, Zero
+from rbd_native.rados.port import AllocHint, AssertExists, RadosError, SnapContext, Stat, WriteFull, WriteStep
 
 _NO_SNAPSHOTS = SnapContext(0, ())
 _BLOCK = 4096
 
 
 def has_parent_at(image: ImageContext, objectno: int) -> bool:
-    """Whether the parent has anything where the object lies, now or at one of the image's snapshots."""
+    """Whether the parent has anything where the object lies."""
     if image.parent is None:
         return False
-    return bool(covered(image, objectno, 0, image.layout.object_size, image.widest_overlap))
+    return bool(covered(image, objectno, 0, image.layout.object_size, image.header.parent_overlap))
 
 
 async def apply(image: ImageContext, objectno: int, steps: tuple[WriteStep, ...]) -> None:
@@ -47,12 +50,28 @@ async def apply(image: ImageContext, objectno: int, steps: tuple[WriteStep, ...]
     await copyup(image, objectno, steps)
 
 
+async def secure(image: ImageContext, objectno: int) -> bool:
+    """Bring the parent's data into an object if it is missing; whether it was.
+
+    That the object map has the object is not enough: who was to make it may have died in between.
+    """
+    if not has_parent_at(image, objectno):
+        return False
+    keeper = image.head_map
+    if keeper is None or keeper.may_exist(objectno):
+        reply = await image.data_io.read(image.object_name(objectno), [Stat()]).bare()
+        if reply.rv != -errno.ENOENT:
+            return False
+    return await copyup(image, objectno, ())
+
+
 async def copyup(image: ImageContext, objectno: int, steps: tuple[WriteStep, ...]) -> bool:
     """Bring the parent's data into an object that is missing, and then do `steps`. Whether anything was brought."""
     size = image.layout.object_size
-    snapc = image.snapc
+    snapc, overlap, parent = image.snapc, image.header.parent_overlap, image.parent
     whole = not snapc.ids and any(type(step) is WriteFull for step in steps)
-    data = b"" if whole else await read_parent(image, objectno, 0, size, image.widest_overlap)
+    # Without a parent: it has just been flattened, by somebody who has brought everything.
+    data = b"" if whole or parent is None else await read_parent(image, parent, objectno, 0, size, overlap)
     extents, packed = sparse(data)
     if not extents and not steps:
         return False
@@ -75,27 +94,15 @@ async def _under_snapshots(
         there = (await image.data_io.read(oid, (Stat(),)).bare()).rv == 0
         if not there:
             await _mark_snapshots(image, objectno)
-        if image.head_map is not None:
+        if image.head_map is not None and (steps or not there):
             await image.head_map.will_write(objectno)
         if not there:
             await image.data_io.write(oid, bring, snapc=_NO_SNAPSHOTS)
-            steps = (*_beyond_head(image, objectno), *steps)
         if steps:
             await image.data_io.write(oid, steps, snapc=image.snapc)
         return not there
     finally:
         image.copyups.leave(objectno)
-
-
-def _beyond_head(image: ImageContext, objectno: int) -> Iterator[WriteStep]:
-    """Zeros for what a snapshot still sees of the parent in the object, and the head, which was once smaller, does not."""
-    position = 0
-    for start, size in image.layout.image_extents(objectno, 0, image.layout.object_size):
-        seen = min(max(image.header.parent_overlap - start, 0), size)
-        brought = min(max(image.widest_overlap - start, 0), size)
-        if brought > seen:
-            yield Zero(position + seen, brought - seen)
-        position += size
 
 
 async def _mark_snapshots(image: ImageContext, objectno: int) -> None:

@@ -50,7 +50,7 @@ async def write(image: ImageContext, offset: int, data: Buffer) -> int:
 
 
 async def _write(image: ImageContext, offset: int, data: Buffer) -> int:
-    epoch = await _enter(image)
+    epoch = await enter(image)
     try:
         length = _clip_writable(image, offset, len(data))
         extents = image.layout.extents(offset, length)
@@ -64,7 +64,7 @@ async def _write(image: ImageContext, offset: int, data: Buffer) -> int:
         image.gate.leave(epoch)
 
 
-async def _enter(image: ImageContext) -> int:
+async def enter(image: ImageContext) -> int:
     """Pass the gate with a current state and the lock. The order matters: who takes either away closes the gate first."""
     while True:
         epoch = await image.gate.enter()
@@ -219,7 +219,7 @@ async def _each_object(
 async def _each_object_inside(
     image: ImageContext, offset: int, length: int, work: Callable[[ObjectExtent], Coroutine[Any, Any, None]]
 ) -> None:
-    epoch = await _enter(image)
+    epoch = await enter(image)
     try:
         length = _clip_writable(image, offset, length)
         await for_each(map(work, image.layout.iter_extents(offset, length)), FANOUT)

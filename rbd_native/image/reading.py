@@ -53,6 +53,8 @@ async def read(image: ImageContext, offset: int, length: int) -> bytes:
 
 async def read_object(image: ImageContext, objectno: int, offset: int, length: int) -> bytes:
     """A part of one object, as the image shows it."""
+    # Both as of now: a clone may be flattened in the meantime, but what was missing before it was, the parent has.
+    overlap, parent = image.overlap, image.parent
     keeper = image.head_map if image.snap is None else None
     if keeper is None or keeper.may_exist(objectno):
         oid = image.object_name(objectno)
@@ -62,15 +64,17 @@ async def read_object(image: ImageContext, objectno: int, offset: int, length: i
             return data if len(data) == length else data.ljust(length, b"\0")
         if reply.rv != -errno.ENOENT:
             raise RadosError(-reply.rv, oid, reply)
-    overlap = image.overlap
-    return await read_parent(image, objectno, offset, length, overlap) if overlap else bytes(length)
+    if not overlap or parent is None:
+        return bytes(length)
+    return await read_parent(image, parent, objectno, offset, length, overlap)
 
 
-async def read_parent(image: ImageContext, objectno: int, offset: int, length: int, overlap: int) -> bytes:
+async def read_parent(
+    image: ImageContext, parent: ImageContext, objectno: int, offset: int, length: int, overlap: int
+) -> bytes:
     """What the parent has where a part of an object of the image lies; zeros beyond the overlap."""
-    parent = image.parent
     pieces = covered(image, objectno, offset, length, overlap)
-    if parent is None or not pieces:
+    if not pieces:
         return bytes(length)
     if len(pieces) == 1 and pieces[0][2] == length:
         start, _, size = pieces[0]

@@ -17,7 +17,7 @@ from rbd_native import header as headers
 from rbd_native.cls_client import mutate
 from rbd_native.constants import RBD_FEATURE_LAYERING
 from rbd_native.image.context import ImageContext
-from rbd_native.operations import create, family, remove
+from rbd_native.operations import bond, create, remove
 from rbd_native.operations.open import open_image
 from rbd_native.options import Settings
 from rbd_native.rados.port import Io, RadosError
@@ -93,7 +93,7 @@ async def _bind(parent: ImageContext, io: Io, identifier: str, *, old: bool) -> 
     child = await open_image(io, identifier=identifier)
     try:
         spec = ParentImageSpec(parent.io.pool_id, parent.io.namespace, parent.id, parent.read_snap)
-        await family.attach(child, spec, parent.size, old=old)
+        await bond.attach(child, spec, parent.size, old=old)
         if old:
             await _still_protected(parent)
         metadata = await headers.metadata(parent.io, parent.header_oid)

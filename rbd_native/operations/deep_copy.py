@@ -21,7 +21,7 @@ from rbd_native.image.context import ImageContext
 from rbd_native.image.copyup import sparse
 from rbd_native.image.reading import read_object
 from rbd_native.object_map import BitVector, ObjectMapCorrupt, ObjectState
-from rbd_native.operations import clone, create, family, resize, snapshots
+from rbd_native.operations import bond, clone, create, resize, snapshots
 from rbd_native.operations.copy import copy_metadata
 from rbd_native.operations.open import open_image
 from rbd_native.operations.progress import Progress
@@ -74,7 +74,7 @@ def _versions(source: ImageContext) -> list[Snapshot | None]:
 async def _same_parent(source: ImageContext, target: ImageContext, clone_format: int) -> None:
     assert source.header.parent is not None
     old = await clone.old_format(target.io, target.settings, clone_format)
-    await family.attach(target, source.header.parent, source.widest_overlap, old=old)
+    await bond.attach(target, source.header.parent, source.widest_overlap, old=old)
     await target.changed()
     await target.fresh()
 

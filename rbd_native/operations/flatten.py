@@ -1,8 +1,8 @@
 """Make a clone independent of its parent: every object it does not have yet gets the parent's data.
 
 Then the bond is cut, the parent's side first: a client that dies in between leaves a clone that has all it needs and still
-knows its parent, and flattening it again ends it. Where snapshots of the clone still show the parent's data (it was made
-without deep-flatten), the bond stays for their sake.
+knows its parent, and flattening it again ends it. Where snapshots of the clone go on depending on the parent (it was made
+without deep-flatten), the parent's side stays for their sake.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from rbd_native import cls_rbd
 from rbd_native.cls_client import mutate
 from rbd_native.constants import RBD_FEATURE_DEEP_FLATTEN
 from rbd_native.engine import for_each
+from rbd_native.image import io
 from rbd_native.image.context import ImageContext
-from rbd_native.image.copyup import copyup, has_parent_at
-from rbd_native.object_map import ObjectState
-from rbd_native.operations import family
+from rbd_native.image.copyup import secure
+from rbd_native.operations import bond, snapshots
 from rbd_native.operations.progress import Progress
-from rbd_native.rados.port import RadosError, Stat
+from rbd_native.rados.port import RadosError
 from rbd_native.types import ParentImageSpec
 from rbd_native.watch_notify import Flatten
 
@@ -39,7 +39,7 @@ async def flatten(image: ImageContext, progress: Progress | None = None) -> None
 
 
 def _parent(image: ImageContext) -> ParentImageSpec:
-    if image.header.parent is None or not image.header.parent_overlap:
+    if image.header.parent is None or not image.header.bound:
         raise RadosError(errno.EINVAL, f"image {image.name} has no parent")
     return image.header.parent
 
@@ -47,29 +47,31 @@ def _parent(image: ImageContext) -> ParentImageSpec:
 async def apply(image: ImageContext, progress: Progress | None = None) -> None:
     """What whoever owns the image does for :func:`flatten`."""
     spec = _parent(image)
-    report = progress or Progress()
-    # Beyond the end of the image nothing is missing: shrinking has given the snapshots their own.
-    count = image.layout.object_count(min(image.header.size, image.widest_overlap))
+    await _copy(image, progress or Progress())
+    if image.stale:
+        await image.fresh()
+    free = bool(image.header.features & RBD_FEATURE_DEEP_FLATTEN) or not image.header.snapshots
+    if free:
+        await bond.detach(image, spec)
+    await mutate(image.io, image.header_oid, cls_rbd.parent_detach())
+    await image.changed()
+    if free:
+        await snapshots.sweep(image, spec)
+
+
+async def _copy(image: ImageContext, report: Progress) -> None:
+    # Beyond the overlap nothing is missing: what snapshots need there they were given when the image shrank.
+    count = image.layout.object_count(min(image.header.size, image.header.parent_overlap))
     done = 0
 
     async def step(objectno: int) -> None:
         nonlocal done
-        if has_parent_at(image, objectno) and not await _exists(image, objectno):
-            await copyup(image, objectno, ())
+        epoch = await io.enter(image)  # as a write does: no snapshot can be taken in the middle of it
+        try:
+            await secure(image, objectno)
+        finally:
+            image.gate.leave(epoch)
         report.update(done, count)
         done += 1
 
     await for_each(map(step, range(count)), image.settings.integer("rbd_concurrent_management_ops"))
-    if image.header.features & RBD_FEATURE_DEEP_FLATTEN or not any(s.parent_overlap for s in image.header.snapshots):
-        await family.detach(image, spec)
-    await mutate(image.io, image.header_oid, cls_rbd.parent_detach())
-    await image.changed()
-    await family.sweep(image, spec)
-
-
-async def _exists(image: ImageContext, objectno: int) -> bool:
-    keeper = image.head_map
-    if keeper is not None and keeper.trusted:
-        return keeper.bits[objectno] is not ObjectState.NONEXISTENT
-    reply = await image.data_io.read(image.object_name(objectno), [Stat()]).bare()
-    return reply.rv == 0

@@ -15,7 +15,7 @@ from rbd_native import header as headers
 from rbd_native.cls_client import call, call_optional, mutate
 from rbd_native.encoding import UTime
 from rbd_native.image.context import ImageContext
-from rbd_native.operations import family
+from rbd_native.operations import bond, snapshots
 from rbd_native.operations.open import open_image
 from rbd_native.operations.progress import Progress
 from rbd_native.operations.resize import trim
@@ -81,7 +81,7 @@ async def finish(io: Io, identifier: str, progress: Progress | None = None) -> N
         await _settle(io, identifier)
     states = cls_rbd.trash_state_set(identifier, TrashImageState.REMOVING, TrashImageState.NORMAL)
     await mutate(io, names.TRASH, states)
-    image = await _remove_data(io, identifier, progress)
+    await _remove_data(io, identifier, progress)
     await _gone(io, names.header(identifier))
     await _gone(io, names.object_map(identifier))
     mirror = cls_rbd.mirror_image_remove(identifier)
@@ -90,26 +90,24 @@ async def finish(io: Io, identifier: str, progress: Progress | None = None) -> N
         raise RadosError(-reply.rv, names.MIRRORING)
     await mutate(io, names.TRASH, cls_rbd.trash_remove(identifier))
     await io.notify(names.TRASH, trash_removed(identifier), _NOTIFY_TIMEOUT_MS)
-    if image is not None and image.header.parent is not None:
-        await family.sweep(image, image.header.parent)
 
 
-async def _remove_data(io: Io, identifier: str, progress: Progress | None) -> ImageContext | None:
-    """The image, closed; None where it has no header any more."""
+async def _remove_data(io: Io, identifier: str, progress: Progress | None) -> None:
+    """And the bond with the parent. Where there is no header any more, all that is done."""
     try:
         image = await open_image(io, identifier=identifier, with_parent=False)
     except RadosError as error:
         if error.errno != errno.ENOENT:
             raise
-        return None
+        return
     try:
         await check_removable(image)
         await image.under_lock(lambda: trim(image, 0, image.header.size, progress))
         if image.header.parent is not None:
-            await family.detach(image, image.header.parent)
+            await bond.detach(image, image.header.parent)
+            await snapshots.sweep(image, image.header.parent)
     finally:
         await image.close()
-    return image
 
 
 async def _check_header(io: Io, identifier: str) -> None:
@@ -133,12 +131,16 @@ async def check_removable(image: ImageContext) -> None:
             await image.lock.acquire()
         except RadosError as error:
             raise RadosError(errno.EBUSY, f"image {image.name} is locked by another client") from error
-    if image.header.snapshots:
+    if not all(snapshots.waits(snapshot.info) for snapshot in image.header.snapshots):
         raise RadosError(errno.ENOTEMPTY, f"image {image.name} has snapshots")
     if await _others_watch(image):
         raise RadosError(errno.EBUSY, f"image {image.name} is open elsewhere")
     if image.header.group.is_valid:
         raise RadosError(errno.EMLINK, f"image {image.name} is in a group")
+    for snapshot in image.header.snapshots:  # left behind by the last clone of each, whose client then died
+        await snapshots.remove(image, snapshot)
+    if image.stale:
+        await image.fresh()
 
 
 async def _others_watch(image: ImageContext) -> bool:

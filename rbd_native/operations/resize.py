@@ -14,7 +14,7 @@ from rbd_native.cls_client import mutate
 from rbd_native.constants import RBD_FEATURE_OBJECT_MAP, RBD_MAX_OBJECT_MAP_OBJECTS
 from rbd_native.engine import for_each
 from rbd_native.image.context import ImageContext
-from rbd_native.image.copyup import copyup, has_parent_at
+from rbd_native.image.copyup import secure
 from rbd_native.object_map import ObjectState
 from rbd_native.operations.progress import Progress
 from rbd_native.rados.port import RadosError, Remove, Truncate, WriteStep, Zero
@@ -108,9 +108,7 @@ async def _cut(image: ImageContext, objectno: int, left: int, end: int) -> None:
     snapshot shows the parent's data through an object that is missing, the object gets it first: a later flatten looks at
     what is left of the head alone.
     """
-    brought = False
-    if image.parent is not None and image.snapc.ids and has_parent_at(image, objectno):
-        brought = await copyup(image, objectno, ())
+    brought = bool(image.snapc.ids) and await secure(image, objectno)
     if left and image.head_map is not None and image.head_map.may_exist(objectno):
         await image.head_map.will_write(objectno)
     oid = image.object_name(objectno)

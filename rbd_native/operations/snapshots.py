@@ -9,6 +9,7 @@ where it ends, until the last of them goes.
 from __future__ import annotations
 
 import errno
+import logging
 
 from rbd_native import cls_rbd, names
 from rbd_native import header as headers
@@ -17,10 +18,21 @@ from rbd_native.constants import RBD_FEATURE_OBJECT_MAP, RBD_SNAP_CREATE_IGNORE_
 from rbd_native.header import Snapshot
 from rbd_native.image.context import ImageContext
 from rbd_native.object_map import BitVector, ObjectMapCorrupt
+from rbd_native.operations import bond
 from rbd_native.operations.quiesce import quiesce, unquiesce
 from rbd_native.rados.port import RadosError, Read, Remove, WriteFull
-from rbd_native.types import ChildImageSpec, ProtectionStatus, SnapshotNamespace, UserSnapshotNamespace
+from rbd_native.types import (
+    ChildImageSpec,
+    ParentImageSpec,
+    ProtectionStatus,
+    SnapshotInfo,
+    SnapshotNamespace,
+    TrashSnapshotNamespace,
+    UserSnapshotNamespace,
+)
 from rbd_native.watch_notify import SnapCreate, SnapRemove
+
+log = logging.getLogger(__name__)
 
 USER = UserSnapshotNamespace()
 _FLAGS = RBD_SNAP_CREATE_SKIP_QUIESCE | RBD_SNAP_CREATE_IGNORE_QUIESCE_ERROR
@@ -82,8 +94,8 @@ async def apply_create(image: ImageContext, name: str, namespace: SnapshotNamesp
     try:
         snap = await _add(image, name, namespace)
         await _copy_map(image, snap)
-        image.stale = True  # before any write can pass: each must carry the new snapshot
     finally:
+        image.stale = True  # before any write can pass: each must carry the new snapshot, however far this came
         image.gate.open()
         if asks:
             await unquiesce(image, request)
@@ -146,10 +158,46 @@ async def apply_remove(image: ImageContext, name: str, namespace: SnapshotNamesp
     if info.child_count and await _has_children(image, snap):
         await image.changed()
         return
+    parent = image.header.parent if _alone_bound(image, snapshot) else None
+    if parent is not None:
+        await bond.detach(image, parent)
     await _drop_map(image, snap)
     await image.data_io.snap_remove(snap)
     await mutate(image.io, image.header_oid, cls_rbd.snapshot_remove(snap))
     await image.changed()
+    if parent is not None:
+        await sweep(image, parent)
+
+
+def _alone_bound(image: ImageContext, snapshot: Snapshot) -> bool:
+    """Whether it is the last for whose sake a clone that was flattened still is bound to its parent."""
+    others = (other.bound for other in image.header.snapshots if other.info.id != snapshot.info.id)
+    return snapshot.bound and not image.header.bound and not any(others)
+
+
+async def sweep(child: ImageContext, spec: ParentImageSpec) -> None:
+    """Remove the parent's snapshot for good if it only waited, in the trash, for its last clone to go.
+
+    For that the parent must be had; where somebody keeps it, the clone is none the less free, and the snapshot stays.
+    """
+    there = child.io.cluster.io(spec.pool_id, spec.pool_namespace)
+    try:
+        info = await call(there, names.header(spec.image_id), cls_rbd.snapshot_get(spec.snap_id))
+        if not waits(info):
+            return
+        parent = await child.open_relative(there, spec.image_id)
+        try:
+            await remove(parent, with_id(parent, spec.snap_id))
+        finally:
+            await parent.close()
+    except RadosError as error:
+        if error.errno != errno.ENOENT:
+            log.warning("snapshot %d of image %s stays in the trash: %s", spec.snap_id, spec.image_id, error)
+
+
+def waits(info: SnapshotInfo) -> bool:
+    """Whether it is in the trash, and no clone keeps it there."""
+    return isinstance(info.namespace, TrashSnapshotNamespace) and not info.child_count
 
 
 async def _has_children(image: ImageContext, snap: int) -> bool:

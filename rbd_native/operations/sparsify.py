@@ -7,6 +7,7 @@ import errno
 from rbd_native import cls_rbd
 from rbd_native.engine import for_each
 from rbd_native.image.context import ImageContext
+from rbd_native.image.copyup import has_parent_at
 from rbd_native.object_map import ObjectState
 from rbd_native.operations.progress import Progress
 from rbd_native.rados.port import RadosError, Stat
@@ -60,8 +61,8 @@ async def _object(image: ImageContext, objectno: int, sparse_size: int) -> None:
             return
         await keeper.update(objectno, ObjectState.PENDING)
     oid = image.object_name(objectno)
-    # Without snapshots to show the old state, an object of nothing but zeros need not stay.
-    request = cls_rbd.sparsify(sparse_size, True)
+    # An object of nothing but zeros must stay where it hides what the parent has there.
+    request = cls_rbd.sparsify(sparse_size, not has_parent_at(image, objectno))
     reply = await image.data_io.write(oid, [request.step], snapc=image.snapc).bare()
     if reply.rv < 0 and reply.rv != -errno.ENOENT:
         raise RadosError(-reply.rv, oid, reply)
