@@ -1,10 +1,15 @@
-"""Work that overlaps while its results come in order."""
+"""Work that overlaps while its results come in order.
+
+Unlike :func:`rbd_native.engine.for_each`, which goes on in whichever thread a completion comes, everything here is drawn
+and yielded where the caller runs: in his own thread, if :func:`rbd_native.engine.run` drives him. There, between two
+results, he may block: read a file, or call back a user.
+"""
 
 from __future__ import annotations
 
 import contextlib
 from collections import deque
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import AsyncGenerator, AsyncIterable, Coroutine, Iterable
 from typing import Any, TypeVar
 
 from rbd_native.engine import Task
@@ -13,23 +18,31 @@ T = TypeVar("T")
 
 
 async def in_order(
-    coroutines: Iterable[Coroutine[Any, Any, T]], limit: int, consume: Callable[[T], object]
-) -> None:
-    """Run them, `limit` (> 0) begun and not yet consumed at most, and give each result to `consume`, in order.
+    coroutines: Iterable[Coroutine[Any, Any, T]] | AsyncIterable[Coroutine[Any, Any, T]], limit: int
+) -> AsyncGenerator[T, None]:
+    """Yield the results in the order of the coroutines, `limit` (> 0) of which are begun and not yet yielded at most.
 
-    `consume` is called where this coroutine runs, in the caller's own thread if :func:`~rbd_native.engine.run` drives
-    it: there it may block. What it raises, or the first failure in order, ends everything, once those under way have
-    ended. The coroutines are drawn only as places come free.
+    They are drawn only as places come free. After the first failure in order no more are; it is raised, and whoever stops
+    in the middle closes the generator (``contextlib.aclosing``), once those under way have ended.
     """
     under_way: deque[Task[T]] = deque()
     try:
-        for coroutine in coroutines:
+        async for coroutine in _drawn(coroutines):
             under_way.append(Task(coroutine).launch())
             if len(under_way) >= limit:
-                consume(await under_way.popleft())
+                yield await under_way.popleft()
         while under_way:
-            consume(await under_way.popleft())
+            yield await under_way.popleft()
     finally:
         for task in under_way:
             with contextlib.suppress(Exception):  # one failure has been told already
                 await task
+
+
+async def _drawn(coroutines: Iterable[T] | AsyncIterable[T]) -> AsyncGenerator[T, None]:
+    if isinstance(coroutines, AsyncIterable):
+        async for item in coroutines:
+            yield item
+    else:
+        for item in coroutines:
+            yield item

@@ -19,7 +19,7 @@ from typing import Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from rbd_native.object_map import BitVector, ObjectState
+from rbd_native.object_map import BitVector
 from rbd_native.rados.port import HEAD, Clone, SnapSet
 
 U8 = npt.NDArray[np.uint8]
@@ -102,22 +102,14 @@ def _between(found: SnapSet, since: int, until: int) -> _Change:
         if until <= last:
             return _Change(diff, clone.size, True)
         if place + 1 < len(clones):
-            diff = _step(diff, start_size, clone, clones[place + 1])
+            diff = joined(diff + _step(clone, clones[place + 1]))
     return _Change(joined([(0, start_size or 0)]), 0, False)
 
 
-def _step(diff: Intervals, start_size: int, clone: Clone, newer: Clone) -> Intervals:
-    """The differences so far, and those from one clone to the next. What was written beyond the size at the start, and
-    cut off again, is no difference any more."""
-    boundary = newer.size
-    if clone.size > newer.size:
-        if clone.size <= start_size:
-            boundary = clone.size
-        else:
-            boundary = max(newer.size, start_size)
-            diff = common(diff, [(0, boundary)]) if boundary else []
+def _step(clone: Clone, newer: Clone) -> Intervals:
+    """The differences from one clone to the next; what was cut off is one, whether or not anybody saw it."""
     shared = joined((offset, offset + length) for offset, length in clone.overlap)
-    return joined(diff + without(joined([(0, boundary)]), shared))
+    return without(joined([(0, max(clone.size, newer.size))]), shared)
 
 
 def object_changes(
@@ -193,11 +185,3 @@ class Fold:
             before = self.states.unpack(start, start + len(now))
             self.states.put(start, flat[before * 4 + now])
 
-
-def either(first: U8, second: U8) -> npt.NDArray[np.bool_]:
-    """Where at least one of two parts of maps says that there is an object; what one has not got is absent."""
-    length = max(len(first), len(second))
-    present = np.zeros(length, np.bool_)
-    for states in (first, second):
-        present[: len(states)] |= states != ObjectState.NONEXISTENT
-    return present

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import aclosing
 from typing import Any
 
 from rbd_native.api.boundary import c_int, drive, name_bytes, name_text, uint8, uint64
@@ -49,11 +50,13 @@ class DiffMethods:
         start, size = uint64(offset), uint64(length)
         parent, whole = bool(uint8(include_parent)), bool(uint8(whole_object))
 
-        def consume(extents: list[diff.Extent]) -> None:
-            for extent in extents:
-                wanted = iterate_cb(*extent)
-                if wanted is not None and c_int(wanted) < 0:
-                    raise RadosError(-c_int(wanted), "ended by the callback")
+        async def work() -> None:
+            found = diff.changes(image, start, size, since, include_parent=parent, whole_object=whole)
+            async with aclosing(found) as batches:
+                async for batch in batches:
+                    for extent in batch:
+                        result = iterate_cb(*extent)
+                        if result is not None and (code := c_int(result)) < 0:
+                            raise RadosError(-code, "ended by the callback")
 
-        work = diff.diff(image, start, size, since, consume, include_parent=parent, whole_object=whole)
-        drive(work, "error generating diff from snapshot %s", given)
+        drive(work(), "error generating diff from snapshot %s", given)

@@ -12,7 +12,8 @@ beginning of time, what the parent has belongs to a clone where it has nothing o
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import aclosing
 from typing import Final
 
 import numpy as np
@@ -22,7 +23,7 @@ from rbd_native import cls_rbd, names
 from rbd_native.cls_client import ClassCall, call, call_all
 from rbd_native.constants import RBD_FEATURE_FAST_DIFF, RBD_FEATURE_OBJECT_MAP
 from rbd_native.engine import gather
-from rbd_native.header import INVALID_MAPS
+from rbd_native.header import INVALID_MAPS, Snapshot
 from rbd_native.image import io as writing
 from rbd_native.image.context import ImageContext
 from rbd_native.image.reading import FANOUT, clip
@@ -30,13 +31,12 @@ from rbd_native.object_map import BitVector, ObjectMapCorrupt, ObjectState
 from rbd_native.operations import snapshots
 from rbd_native.pipeline import in_order
 from rbd_native.rados.port import HEAD, ListSnaps, RadosError
-from rbd_native.snap_diff import DiffState, Fold, Intervals, either, joined, object_changes
+from rbd_native.snap_diff import DiffState, Fold, Intervals, joined, object_changes
 from rbd_native.striping import ObjectExtent
 
 Extent = tuple[int, int, bool]
 """(image offset, length, whether there is data: otherwise it is zeros now)."""
 
-Consume = Callable[[list[Extent]], object]
 U64 = npt.NDArray[np.uint64]
 
 _DEPTH: Final = 64
@@ -44,17 +44,16 @@ _DEPTH: Final = 64
 _CHUNK_OBJECTS: Final = 1 << 18
 
 
-async def diff(
+async def changes(
     image: ImageContext,
     offset: int,
     length: int,
     since: str | int | None,
-    consume: Consume,
     *,
     include_parent: bool = True,
     whole_object: bool = False,
-) -> None:
-    """Give `consume` the changes within a range, in order, some at a time; what it raises ends it.
+) -> AsyncGenerator[list[Extent], None]:
+    """Yield the changes within a range, in order, some at a time (``contextlib.aclosing`` for whoever may stop earlier).
 
     From the snapshot of that name or id, or from the beginning of time (None), to what the handle is set to. ENOENT;
     EINVAL where the snapshot is newer than that, or the range begins beyond the end.
@@ -63,18 +62,32 @@ async def diff(
     if image.stale:
         await image.fresh()
     length = clip(image, offset, length)
-    start = 0 if since is None else _snapshot(image, since)
+    start = 0 if since is None else snapshot_of(image, since).info.id
     if start > image.read_snap:
         raise RadosError(errno.EINVAL, f"snapshot {since} is newer than what the image is set to")
     if start == image.read_snap or not length:
         return
     level = await _Level.open(image, start, whole=whole_object, fast=whole_object, with_parent=include_parent)
-    await level.report(offset, offset + length, consume)
+    async with aclosing(level.report(offset, offset + length)) as batches:
+        async for batch in batches:
+            yield batch
 
 
-def _snapshot(image: ImageContext, since: str | int) -> int:
-    found = snapshots.with_id(image, since) if isinstance(since, int) else snapshots.named(image, since)
-    return found.info.id
+async def occupied(image: ImageContext) -> AsyncGenerator[tuple[int, int], None]:
+    """The ranges (start, end) outside of which the image, as the handle shows it, has nothing but zeros: what the maps tell
+    and no question asked, so without maps that is all of it. In order, none longer than an object set."""
+    await writing.flush(image)
+    if image.stale:
+        await image.fresh()
+    level = await _Level.open(image, 0, whole=False, fast=False, with_parent=True)
+    for _, parts in level.ranges(0, image.size):
+        for part in parts:
+            yield part
+
+
+def snapshot_of(image: ImageContext, key: str | int) -> Snapshot:
+    """By id, or by name among those of users. ENOENT."""
+    return snapshots.with_id(image, key) if isinstance(key, int) else snapshots.named(image, key)
 
 
 class _Level:
@@ -106,21 +119,28 @@ class _Level:
 
     # --- the whole range ---
 
-    async def report(self, low: int, high: int, consume: Consume) -> None:
+    def ranges(self, low: int, high: int) -> Iterator[tuple[U64, list[tuple[int, int]]]]:
+        """The object sets in which something may have changed, by their numbers and cut to the range, many at a time."""
         period = self._layout.period
         step = period * max(_CHUNK_OBJECTS // self._layout.stripe_count, 1)
         for base in range(low - low % step, high, step):
             first, end = max(low, base), min(high, base + step)
             sets = self._suspects(first, end)
+            if len(sets):
+                starts = [number * period for number in sets.tolist()]
+                yield sets, [(max(first, start), min(end, start + period)) for start in starts]
+
+    async def report(self, low: int, high: int) -> AsyncGenerator[list[Extent], None]:
+        for sets, parts in self.ranges(low, high):
             if self._folded is None or self._parent is not None:
-                ranges = ((max(first, number * period), min(end, number * period + period)) for number in sets.tolist())
-                await in_order((self._changes(*part) for part in ranges), _DEPTH, consume)
+                async with aclosing(in_order((self._changes(*part) for part in parts), _DEPTH)) as batches:
+                    async for batch in batches:
+                        yield batch
             elif self._layout.stripe_count == 1:
-                consume(self._objects(sets, first, end))
+                yield self._objects(sets, parts)
             else:
-                for number in sets.tolist():
-                    at = number * period
-                    consume(self._known(max(first, at), min(end, at + period)))
+                for part in parts:
+                    yield self._known(*part)
 
     def _suspects(self, low: int, high: int) -> U64:
         """The numbers of the object sets in which something may have changed, ascending."""
@@ -152,18 +172,13 @@ class _Level:
 
     # --- where the maps tell it all ---
 
-    def _objects(self, objects: U64, low: int, high: int) -> list[Extent]:
+    def _objects(self, objects: U64, parts: list[tuple[int, int]]) -> list[Extent]:
         """The changes of many objects of an image that is not striped."""
         assert self._folded is not None
-        order = np.uint64(self._layout.order)
-        starts = objects << order
-        lengths = np.minimum(starts + np.uint64(self._layout.object_size), np.uint64(high))
-        starts = np.maximum(starts, np.uint64(low))
-        lengths -= starts
-        numbers = objects.tolist()
-        states = self._folded.unpack(numbers[0], numbers[-1] + 1)[objects - objects[0]] if numbers else np.empty(0)
-        exists = states == DiffState.DATA_UPDATED
-        return list(zip(starts.tolist(), lengths.tolist(), exists.tolist(), strict=True))
+        first, last = int(objects[0]), int(objects[-1])
+        states = self._folded.unpack(first, last + 1)[(objects - objects[0]).astype(np.intp)]
+        exists = (states == DiffState.DATA_UPDATED).tolist()
+        return [(start, end - start, data) for (start, end), data in zip(parts, exists, strict=True)]
 
     def _known(self, low: int, high: int) -> list[Extent]:
         parts = [self._told(extent) for extent in self._layout.iter_extents(low, high - low)]
@@ -297,7 +312,7 @@ async def _present(image: ImageContext, since: int) -> BitVector | None:
 def _union(first: BitVector, second: BitVector) -> BitVector:
     shorter, longer = sorted((first, second), key=len)
     for start, states in shorter.chunks():
-        longer.put(start, either(states, longer.unpack(start, start + len(states))).astype(np.uint8))
+        longer.put(start, states | longer.unpack(start, start + len(states)))  # absent in both: 0
     return longer
 
 
