@@ -104,6 +104,30 @@ def _pool_ls(db: sqlite3.Connection, command: Command, data: bytes) -> Answer:
     return "".join(f"{name}\n" for name in names).encode(), ""
 
 
+def _df(db: sqlite3.Connection, command: Command, data: bytes) -> Answer:
+    if command.get("format") != "json":
+        raise Denied(errno.EINVAL, "only format json is built")
+    stats = {pool: mon.pool_stats(db, pool) for pool in mon.pools(db)}
+    pools = [
+        {
+            "name": name,
+            "id": pool,
+            "stats": {
+                "stored": stats[pool].bytes_used,
+                "objects": stats[pool].objects,
+                "kb_used": -(-stats[pool].bytes_used // 1024),
+                "bytes_used": stats[pool].bytes_used,
+                "percent_used": stats[pool].bytes_used / (stats[pool].bytes_used + stats[pool].max_available or 1),
+                "max_avail": stats[pool].max_available,
+            },
+        }
+        for pool, name in mon.pools(db).items()
+    ]
+    used = mon.stored(db)
+    whole = {"total_bytes": mon.CAPACITY, "total_avail_bytes": max(mon.CAPACITY - used, 0), "total_used_bytes": used}
+    return rendered({"stats": whole, "pools": pools}, command), ""
+
+
 def _lspools(db: sqlite3.Connection, command: Command, data: bytes) -> Answer:
     pools = mon.pools(db)
     if command.get("format") == "json":
@@ -272,6 +296,7 @@ _COMMANDS: Final[dict[str, Callable[[sqlite3.Connection, Command, bytes], Answer
     "config-key ls": _key_ls,
     "config-key rm": _key_rm,
     "config-key set": _key_set,
+    "df": _df,
     "fsid": _fsid,
     "osd blacklist": _blocklist,
     "osd blacklist clear": _blocklist_clear,

@@ -205,11 +205,18 @@ class ImageContext:
             self._parent_spec = wanted
 
     async def open_relative(
-        self, io: Io, identifier: str, snap: int | None = None, *, read_only: bool = False
+        self,
+        io: Io,
+        identifier: str,
+        snap: int | None = None,
+        *,
+        read_only: bool = False,
+        with_parent: bool = True,
     ) -> ImageContext:
         """Open another image, by its id, as this one was opened."""
         name = await headers.name_of(io, identifier)
-        return await ImageContext(io, identifier, name, self._perform, read_only=read_only).open(snap)
+        image = ImageContext(io, identifier, name, self._perform, read_only=read_only)
+        return await image.open(snap, with_parent=with_parent)
 
     # --- following others ---
 

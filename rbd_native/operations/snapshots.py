@@ -18,7 +18,7 @@ from rbd_native.constants import RBD_FEATURE_OBJECT_MAP, RBD_SNAP_CREATE_IGNORE_
 from rbd_native.header import Snapshot
 from rbd_native.image.context import ImageContext
 from rbd_native.object_map import BitVector, ObjectMapCorrupt
-from rbd_native.operations import bond
+from rbd_native.operations import bond, erase
 from rbd_native.operations.quiesce import quiesce, unquiesce
 from rbd_native.rados.port import RadosError, Read, Remove, WriteFull
 from rbd_native.types import (
@@ -176,10 +176,16 @@ def _alone_bound(image: ImageContext, snapshot: Snapshot) -> bool:
 
 
 async def sweep(child: ImageContext, spec: ParentImageSpec) -> None:
-    """Remove the parent's snapshot for good if it only waited, in the trash, for its last clone to go.
+    """Remove the parent's snapshot for good if it only waited, in the trash, for its last clone to go; and the parent
+    itself if that waited for the snapshot.
 
     For that the parent must be had; where somebody keeps it, the clone is none the less free, and the snapshot stays.
     """
+    await _sweep_snapshot(child, spec)
+    await erase.sweep(child, spec)
+
+
+async def _sweep_snapshot(child: ImageContext, spec: ParentImageSpec) -> None:
     there = child.io.cluster.io(spec.pool_id, spec.pool_namespace)
     try:
         info = await call(there, names.header(spec.image_id), cls_rbd.snapshot_get(spec.snap_id))

@@ -1,0 +1,169 @@
+"""End an image that is in the trash: its data first, its header and its entry last.
+
+Until its entry goes, everything that is left is found through it, and what was done before is passed over: a client that
+dies at any point leaves an image that anybody may remove again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import logging
+import time
+from collections.abc import Awaitable, Callable
+
+from rbd_native import cls_rbd, names
+from rbd_native.cls_client import call_optional, mutate
+from rbd_native.encoding import UTime
+from rbd_native.image.context import ImageContext
+from rbd_native.operations import bond, snapshots
+from rbd_native.operations.progress import Progress
+from rbd_native.operations.resize import trim
+from rbd_native.rados.port import AssertExists, Io, ListWatchers, RadosError, Remove
+from rbd_native.types import ParentImageSpec, TrashImageSource, TrashImageState, TrashSnapshotNamespace
+from rbd_native.watch_notify import trash_removed
+
+Opener = Callable[[Io, str], Awaitable[ImageContext]]
+"""Opens an image by its id for writing, without its parent."""
+
+_NOTIFY_TIMEOUT_MS = 5000
+
+log = logging.getLogger(__name__)
+
+
+class Needed(RadosError):
+    """Something needs the image, and nothing of it has been removed."""
+
+
+def now() -> UTime:
+    return UTime(*divmod(time.time_ns(), 10**9))
+
+
+# --- whether it may go -----------------------------------------------------------------------------------------------
+
+
+async def owned(image: ImageContext) -> None:
+    """Take the exclusive lock, where the image has one. EBUSY where another client keeps it."""
+    if image.lock is None:
+        return
+    try:
+        await image.lock.acquire()
+    except RadosError as error:
+        raise Needed(errno.EBUSY, f"image {image.name} is locked by another client") from error
+
+
+async def removable(image: ImageContext) -> bool:
+    """Whether nothing needs it; False where only clones of snapshots do that have been removed themselves.
+
+    Raises Needed: EBUSY (locked, open elsewhere), ENOTEMPTY (snapshots), EMLINK (in a group).
+    """
+    await owned(image)
+    if not all(isinstance(snapshot.info.namespace, TrashSnapshotNamespace) for snapshot in image.header.snapshots):
+        raise Needed(errno.ENOTEMPTY, f"image {image.name} has snapshots")
+    if await _others_watch(image):
+        raise Needed(errno.EBUSY, f"image {image.name} is open elsewhere")
+    if image.header.group.is_valid:
+        raise Needed(errno.EMLINK, f"image {image.name} is in a group")
+    for snapshot in image.header.snapshots:
+        if snapshots.waits(snapshot.info):  # left behind by its last clone, whose client then died
+            await snapshots.remove(image, snapshot)
+    if image.stale:
+        await image.fresh()
+    return not image.header.snapshots
+
+
+async def _others_watch(image: ImageContext) -> bool:
+    reply = await image.io.read(image.header_oid, [ListWatchers()])
+    me = image.io.cluster.instance_id()
+    return any((watcher.client, watcher.cookie) != (me, image.watch.cookie) for watcher in reply.outs[0])
+
+
+# --- its end ---------------------------------------------------------------------------------------------------------
+
+
+async def erase(io: Io, identifier: str, opener: Opener, progress: Progress | None = None) -> None:
+    """Remove an image whose trash entry is in state NORMAL, or REMOVING from an earlier attempt. Raises Needed."""
+    await _state(io, identifier, TrashImageState.REMOVING, TrashImageState.NORMAL)
+    try:
+        await _content(io, identifier, opener, progress)
+    except RadosError:
+        with contextlib.suppress(RadosError):  # the reason is the error above; either state lets others try again
+            await _state(io, identifier, TrashImageState.NORMAL, TrashImageState.REMOVING)
+        raise
+    await gone(io, names.header(identifier))
+    await gone(io, names.object_map(identifier))
+    mirror = cls_rbd.mirror_image_remove(identifier)
+    reply = await io.write(names.MIRRORING, [AssertExists(), mirror.step]).bare()
+    if reply.rv < 0 and reply.rv not in (-errno.ENOENT, -errno.EOPNOTSUPP):
+        raise RadosError(-reply.rv, names.MIRRORING)
+    await forget(io, identifier)
+
+
+async def _state(io: Io, identifier: str, state: TrashImageState, expected: TrashImageState) -> None:
+    await mutate(io, names.TRASH, cls_rbd.trash_state_set(identifier, state, expected))
+
+
+async def _content(io: Io, identifier: str, opener: Opener, progress: Progress | None) -> None:
+    """Its data and its bond with the parent. Where there is no header any more, all that is done."""
+    try:
+        image = await opener(io, identifier)
+    except RadosError as error:
+        if error.errno != errno.ENOENT:
+            raise
+        return
+    try:
+        if not await removable(image):
+            raise Needed(errno.ENOTEMPTY, f"image {image.name} has clones")
+        await image.under_lock(lambda: trim(image, 0, image.header.size, progress))
+        if image.header.parent is not None:
+            await bond.detach(image, image.header.parent)
+            await snapshots.sweep(image, image.header.parent)
+    finally:
+        await image.close()
+
+
+async def gone(io: Io, oid: str) -> None:
+    """Remove an object that need not be there."""
+    reply = await io.write(oid, [Remove()]).bare()
+    if reply.rv < 0 and reply.rv != -errno.ENOENT:
+        raise RadosError(-reply.rv, oid)
+
+
+async def forget(io: Io, identifier: str) -> None:
+    """Take an entry out of the trash, if it is there, and say so."""
+    reply = await io.write(names.TRASH, [cls_rbd.trash_remove(identifier).step]).bare()
+    if reply.rv < 0 and reply.rv != -errno.ENOENT:
+        raise RadosError(-reply.rv, names.TRASH)
+    await announce(io, trash_removed(identifier))
+
+
+async def announce(io: Io, notice: bytes) -> None:
+    """Tell whoever watches the trash. It is done, whether or not they hear of it."""
+    with contextlib.suppress(RadosError):
+        await io.notify(names.TRASH, notice, _NOTIFY_TIMEOUT_MS)
+
+
+# --- parents that went first -----------------------------------------------------------------------------------------
+
+
+async def sweep(child: ImageContext, spec: ParentImageSpec) -> None:
+    """Remove the parent if it was removed before, and waited in the trash for its last clone to go.
+
+    Where that cannot be, it stays there for a purge: the clone may go all the same.
+    """
+    there = child.io.cluster.io(spec.pool_id, spec.pool_namespace)
+    entry = await call_optional(there, names.TRASH, cls_rbd.trash_get(spec.image_id), None)
+    if entry is None or entry.source != TrashImageSource.USER_PARENT or entry.state != TrashImageState.NORMAL:
+        return
+    nothing: tuple[int, list[int]] = (0, [])
+    _, ids = await call_optional(there, names.header(spec.image_id), cls_rbd.get_snapcontext(), nothing)
+    if ids or now() < entry.deferment_end:
+        return
+
+    async def opener(io: Io, identifier: str) -> ImageContext:
+        return await child.open_relative(io, identifier, with_parent=False)
+
+    try:
+        await erase(there, spec.image_id, opener)
+    except RadosError as error:
+        log.warning("image %s stays in the trash: %s", spec.image_id, error)
