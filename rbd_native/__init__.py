@@ -15,7 +15,9 @@ holds the same bytes as a real one. Importing this package imports neither rados
 from rbd_native.api.completion import Completion
 from rbd_native.api.group import Group
 from rbd_native.api.image import ConfigImageIterator, Image, MetadataIterator
+from rbd_native.api.pool import ConfigPoolIterator, PoolMetadataIterator
 from rbd_native.api.rbd import RBD, ImageIterator
+from rbd_native.api.trash import TrashIterator
 from rbd_native.constants import (
     ECANCELED,
     MIRROR_IMAGE_STATUS_STATE_ERROR,
@@ -245,6 +247,7 @@ __all__ = [
     "ArgumentOutOfRange",
     "Completion",
     "ConfigImageIterator",
+    "ConfigPoolIterator",
     "ConnectionShutdown",
     "DiskQuotaExceeded",
     "Error",
@@ -269,6 +272,8 @@ __all__ = [
     "OperationCanceled",
     "OperationNotSupported",
     "PermissionError",
+    "PoolMetadataIterator",
     "ReadOnlyImage",
     "Timeout",
+    "TrashIterator",
 ]

@@ -15,6 +15,7 @@ TRASH: Final = "rbd_trash"
 NAMESPACES: Final = "rbd_namespace"
 GROUP_DIRECTORY: Final = "rbd_group_directory"
 MIRRORING: Final = "rbd_mirroring"
+TASKS: Final = "rbd_task"
 
 LOCK_NAME: Final = "rbd_lock"
 VALIDATED: Final = b"overwrite validated"
@@ -41,6 +42,10 @@ def header(identifier: str) -> str:
 def object_map(identifier: str, snap: int | None = None) -> str:
     """The map of the head, or of a snapshot."""
     return f"rbd_object_map.{identifier}" + ("" if snap is None else f".{snap:016x}")
+
+
+def group_header(identifier: str) -> str:
+    return f"rbd_group_header.{identifier}"
 
 
 def journal(identifier: str) -> str:

@@ -7,7 +7,9 @@ failure is a RadosError.
 
 from __future__ import annotations
 
+import ctypes
 import datetime
+import errno
 import operator
 from collections.abc import Coroutine
 from typing import Any, TypeVar
@@ -33,6 +35,23 @@ def drive(
         return run(coroutine)
     except RadosError as error:
         raise make_ex(error.errno, message % values, table) from error
+
+
+def drive_present(coroutine: Coroutine[Any, Any, T], absent: str, message: str, *values: Any) -> T:
+    """The same, with KeyError(absent) for what is not there."""
+
+    async def attempt() -> tuple[T] | None:
+        try:
+            return (await coroutine,)
+        except RadosError as error:
+            if error.errno != errno.ENOENT:
+                raise
+            return None
+
+    found = drive(attempt(), message, *values)
+    if found is None:
+        raise KeyError(absent)
+    return found[0]
 
 
 def name_bytes(value: Any, what: str) -> bytes:
@@ -91,6 +110,18 @@ def c_int(value: Any) -> int:
 def _integer(value: Any) -> int:
     # Compiled code takes whatever has __int__ for a C integer, a float too, and cuts it off.
     return int(value) if hasattr(type(value), "__int__") else operator.index(value)
+
+
+def c_float(value: Any) -> float:
+    """TypeError where it is not a number; what C's float makes of it otherwise."""
+    if isinstance(value, str | bytes | bytearray):
+        raise TypeError(f"must be real number, not {type(value).__name__}")
+    return ctypes.c_float(value).value
+
+
+def shown_value(value: bytes) -> str:
+    """A value as C shows it: what is before the first NUL. UnicodeDecodeError where that is not UTF-8."""
+    return value.split(b"\0", 1)[0].decode("utf-8")
 
 
 def buffer(data: Any) -> Buffer:

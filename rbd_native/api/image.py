@@ -5,11 +5,23 @@ from __future__ import annotations
 import datetime
 from collections.abc import Coroutine, Iterator
 from types import TracebackType
-from typing import Any, Literal, Self, TypeVar
+from typing import Any, Literal, Self
 
 from rbd_native.api import unbuilt
 from rbd_native.api.aio import AioMethods
-from rbd_native.api.boundary import buffer, c_int, c_string, drive, moment, name_bytes, name_text, shown, uint64
+from rbd_native.api.boundary import (
+    buffer,
+    c_int,
+    c_string,
+    drive,
+    drive_present,
+    moment,
+    name_bytes,
+    name_text,
+    shown,
+    shown_value,
+    uint64,
+)
 from rbd_native.api.completion import Completion
 from rbd_native.api.copies import CopyMethods
 from rbd_native.api.diffs import DiffMethods
@@ -22,15 +34,13 @@ from rbd_native.errors import IncompleteWriteError, InvalidArgument, make_ex
 from rbd_native.image import io
 from rbd_native.image.context import ImageContext
 from rbd_native.image.reading import read
-from rbd_native.operations import metadata, rebuild_object_map, resize, sparsify
+from rbd_native.operations import membership, metadata, rebuild_object_map, resize, sparsify
 from rbd_native.operations.features import update as update_features
 from rbd_native.operations.open import open_image
 from rbd_native.operations.progress import Callback, Progress
 from rbd_native.options import METADATA_PREFIX
 from rbd_native.rados.connect import port_for
-from rbd_native.rados.port import Buffer, RadosError
-
-T = TypeVar("T")
+from rbd_native.rados.port import Buffer
 
 _NO_POOL = 2**64 - 1
 
@@ -199,6 +209,11 @@ class Image(AioMethods, CopyMethods, DiffMethods, FamilyMethods, LockMethods, Sn
     def modify_timestamp(self) -> datetime.datetime:
         return moment(self._current().header.modified)
 
+    def group(self) -> dict[str, Any]:
+        """Keys pool (the id of the pool of the group it is in, -1 for none) and name ("" for none)."""
+        found = drive(membership.group(self._image), "error getting group for image %s", self.name)
+        return {"pool": found.pool_id, "name": shown(found.name)}
+
     # --- data ---
 
     def read(self, offset: int, length: int, fadvise_flags: int = 0) -> bytes:
@@ -272,11 +287,9 @@ class Image(AioMethods, CopyMethods, DiffMethods, FamilyMethods, LockMethods, Sn
 
     def metadata_get(self, key: str | bytes) -> str:
         """The value of a key; KeyError where there is none."""
-        image, text, shown_key = self._image, name_text(key, "key"), name_bytes(key, "key")
-        try:
-            return _c_string(self._unless_absent(metadata.get(image, text), "error getting metadata %s", shown_key))
-        except LookupError:
-            raise KeyError(f"no metadata {shown_key!r} for image {self.name!r}") from None
+        image, text, given = self._image, name_text(key, "key"), name_bytes(key, "key")
+        absent, message = f"no metadata {given!r} for image {self.name!r}", "error getting metadata %s for image %s"
+        return shown_value(drive_present(metadata.get(image, text), absent, message, given, self.name))
 
     def metadata_set(self, key: str | bytes, value: str | bytes) -> None:
         """Set a pair. InvalidArgument for a conf_ key that is no option of an image, or a value it cannot have."""
@@ -286,11 +299,9 @@ class Image(AioMethods, CopyMethods, DiffMethods, FamilyMethods, LockMethods, Sn
 
     def metadata_remove(self, key: str | bytes) -> None:
         """KeyError where there is none."""
-        image, text, shown_key = self._image, name_text(key, "key"), name_bytes(key, "key")
-        try:
-            self._unless_absent(metadata.remove(image, text), "error removing metadata %s", shown_key)
-        except LookupError:
-            raise KeyError(f"no metadata {shown_key!r} for image {self.name!r}") from None
+        image, text, given = self._image, name_text(key, "key"), name_bytes(key, "key")
+        absent, message = f"no metadata {given!r} for image {self.name!r}", "error removing metadata %s for image %s"
+        drive_present(metadata.remove(image, text), absent, message, given, self.name)
 
     def metadata_list(self) -> MetadataIterator:
         """Iterate over (key, value), ascending by key."""
@@ -299,12 +310,9 @@ class Image(AioMethods, CopyMethods, DiffMethods, FamilyMethods, LockMethods, Sn
 
     def config_get(self, key: str) -> str:
         """The value the image itself gives an option; KeyError where it gives none."""
-        image = self._image
-        stored = name_text(METADATA_PREFIX + key, "key")
-        try:
-            return _c_string(self._unless_absent(metadata.get(image, stored), "error getting config %s", key))
-        except LookupError:
-            raise KeyError(f"no config {key} for image {self.name!r}") from None
+        image, stored = self._image, name_text(METADATA_PREFIX + key, "key")
+        absent, message = f"no config {key} for image {self.name!r}", "error getting config %s for image %s"
+        return shown_value(drive_present(metadata.get(image, stored), absent, message, key, self.name))
 
     def config_set(self, key: str, value: str | bytes) -> None:
         """InvalidArgument where an image has no such option, or the option no such value."""
@@ -314,30 +322,14 @@ class Image(AioMethods, CopyMethods, DiffMethods, FamilyMethods, LockMethods, Sn
 
     def config_remove(self, key: str) -> None:
         """KeyError where the image does not give the option a value."""
-        image = self._image
-        stored = name_text(METADATA_PREFIX + key, "key")
-        try:
-            self._unless_absent(metadata.remove(image, stored), "error removing config %s", key)
-        except LookupError:
-            raise KeyError(f"no config {key} for image {self.name!r}") from None
+        image, stored = self._image, name_text(METADATA_PREFIX + key, "key")
+        absent, message = f"no config {key} for image {self.name!r}", "error removing config %s for image %s"
+        drive_present(metadata.remove(image, stored), absent, message, key, self.name)
 
     def config_list(self) -> ConfigImageIterator:
         """Iterate over all options of the image as dicts with keys name, value, source (RBD_CONFIG_SOURCE_*)."""
         self.require_not_closed()
         return ConfigImageIterator(self)
-
-    def _unless_absent(self, work: Coroutine[Any, Any, T], message: str, key: Any) -> T:
-        """LookupError for what is not there; all else as ever."""
-
-        async def attempt() -> T:
-            try:
-                return await work
-            except RadosError as error:
-                if error.errno == 2:
-                    raise LookupError from error
-                raise
-
-        return drive(attempt(), message + " for image %s", key, self.name)
 
 
 class MetadataIterator:
@@ -348,7 +340,7 @@ class MetadataIterator:
 
     def __iter__(self) -> Iterator[tuple[str, str]]:
         for key, value in self._pairs.items():
-            yield shown(key), _c_string(value)
+            yield shown(key), shown_value(value)
 
 
 class ConfigImageIterator:
@@ -364,7 +356,3 @@ class ConfigImageIterator:
 
 def _as_given(snapshot: str | bytes | int | None) -> bytes | int | None:
     return snapshot if snapshot is None or isinstance(snapshot, int) else name_bytes(snapshot, "snapshot")
-
-
-def _c_string(value: bytes) -> str:
-    return value.split(b"\0", 1)[0].decode("utf-8")

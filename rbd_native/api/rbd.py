@@ -10,6 +10,9 @@ from rbd_native.api import unbuilt
 from rbd_native.api.boundary import drive, name_text, shown, uint64, wish
 from rbd_native.api.completion import Completion
 from rbd_native.api.image import Image
+from rbd_native.api.namespaces import NamespaceMethods
+from rbd_native.api.pool import PoolMethods
+from rbd_native.api.trash import TrashMethods
 from rbd_native.constants import FEATURE_NAMES, RBD_FEATURES_ALL
 from rbd_native.errors import InvalidArgument
 from rbd_native.operations import by_name, clone, create, remove
@@ -19,7 +22,7 @@ from rbd_native.rados.connect import port_for
 
 
 @unbuilt.lacks(unbuilt.RBD)
-class RBD:
+class RBD(NamespaceMethods, PoolMethods, TrashMethods):
     """Create, list, rename and remove images; it has no state."""
 
     def version(self) -> tuple[int, int, int]:

@@ -9,9 +9,10 @@ from typing import Any, TypeVar
 
 from rbd_native.api.boundary import drive, moment, name_bytes, name_text, shown, uint64
 from rbd_native.constants import RBD_SNAP_REMOVE_FLATTEN, RBD_SNAP_REMOVE_UNPROTECT
+from rbd_native.errors import ImageNotFound
 from rbd_native.header import Snapshot
 from rbd_native.image.context import ImageContext
-from rbd_native.operations import rollback, snapshots
+from rbd_native.operations import membership, rollback, snapshots
 from rbd_native.operations.progress import Callback, Progress
 from rbd_native.rados.port import RadosError
 from rbd_native.types import (
@@ -156,6 +157,13 @@ class SnapshotMethods:
         message = "error getting snapshot namespace type for image: %s, snap_id: %d"
         return int(self._look(snapshots.with_id, number, message, self.name, number).info.namespace.type)
 
+    def snap_get_group_namespace(self, snap_id: int) -> dict[str, Any]:
+        """Keys pool, name (of the group) and snap_name (of the group's snapshot). Raises ImageNotFound, InvalidArgument."""
+        number = uint64(snap_id)
+        message = "error getting snapshot group namespace for image: %s, snap_id: %d"
+        found, name = drive(membership.group_snapshot(self._image, number), message, self.name, number)
+        return {"pool": found.pool_id, "name": shown(found.name), "snap_name": shown(name)}
+
     def snap_get_trash_namespace(self, snap_id: int) -> dict[str, Any]:
         """Keys original_namespace_type and original_name. Raises InvalidArgument for a snapshot that is not trash."""
         message = "error getting snapshot trash namespace image: %s, snap_id: %d"
@@ -211,6 +219,7 @@ class SnapIterator:
     """The snapshots of an image as they were when it was made."""
 
     def __init__(self, image: SnapshotMethods) -> None:
+        self._image = image
         self._snapshots = tuple(reversed(image._current().header.snapshots))
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
@@ -221,7 +230,16 @@ class SnapIterator:
             if kind in _DETAILS:
                 key, describe = _DETAILS[kind]
                 row[key] = describe(info.namespace)
+            elif kind == SnapshotNamespaceType.GROUP:
+                row["group"] = self._group(info.id)
             yield row
+
+    def _group(self, snap_id: int) -> dict[str, Any] | None:
+        """What it is part of; None where that is not there any more."""
+        try:
+            return self._image.snap_get_group_namespace(snap_id)
+        except ImageNotFound:
+            return None
 
 
 def _trash(namespace: TrashSnapshotNamespace) -> dict[str, Any]:

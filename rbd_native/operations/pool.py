@@ -1,16 +1,32 @@
-"""Whether a pool can hold images: it must allow overwrites and self-managed snapshots.
+"""Whether a pool can hold images, and what those it holds amount to.
 
-What was found out is written into `rbd_info` of the pool, so that it is asked once in a pool's life.
+It must allow overwrites and self-managed snapshots. What was found out is written into `rbd_info` of the pool, so that
+it is asked once in a pool's life.
 """
 
 from __future__ import annotations
 
 import errno
+from dataclasses import dataclass
+from typing import Final
 
-from rbd_native import names
-from rbd_native.rados.port import Create, Io, RadosError, Read, Write
+from rbd_native import cls_rbd, names
+from rbd_native import header as headers
+from rbd_native.cls_client import call_all
+from rbd_native.engine import gather
+from rbd_native.operations import pool_metadata, trash
+from rbd_native.rados.port import HEAD, Create, Io, RadosError, Read, Write
 
 _PROBE = b"validate"
+_APPLICATION: Final = "rbd"
+
+
+async def initialize(io: Io, *, force: bool) -> None:
+    """Make a pool one for images. EPERM where it is one for something else, unless with `force`; EINVAL as `validate`."""
+    await io.cluster.application_enable(io.pool_id, _APPLICATION, force)
+    settings = await pool_metadata.settings(io)
+    if settings.flag("rbd_validate_pool"):
+        await validate(io)
 
 
 async def validate(io: Io) -> None:
@@ -35,3 +51,52 @@ async def validate(io: Io) -> None:
         if error.errno != errno.EOPNOTSUPP:
             raise
         raise RadosError(errno.EINVAL, "the pool does not allow overwrites") from error
+
+
+# --- what it holds ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Amount:
+    """Of some images: how many, bytes as of now, bytes each at its largest (now or at a snapshot), snapshots."""
+
+    images: int
+    provisioned: int
+    max_provisioned: int
+    snapshots: int
+
+
+async def amounts(io: Io) -> tuple[Amount, Amount]:
+    """Of the images of format 2, and of those in the trash."""
+    depth = (await pool_metadata.settings(io)).integer("rbd_concurrent_management_ops")
+    images = [identifier for _, identifier in await headers.images(io) if identifier]
+    trashed = [identifier for identifier, _ in await trash.listing(io)]
+    return await _amount(io, images, depth), await _amount(io, trashed, depth)
+
+
+async def _amount(io: Io, identifiers: list[str], depth: int) -> Amount:
+    sizes = await gather((_sizes(io, identifier) for identifier in identifiers), depth)
+    return Amount(
+        len(identifiers),
+        sum(found[0] for found in sizes if found),
+        sum(max(found) for found in sizes if found),
+        sum(len(found) - 1 for found in sizes if found),
+    )
+
+
+async def _sizes(io: Io, identifier: str) -> list[int]:
+    """Bytes now, and at each snapshot; nothing where there is no header."""
+    oid = names.header(identifier)
+    ids: list[int] = []
+    while True:
+        try:
+            (_, size), (_, ids) = await call_all(io, oid, [cls_rbd.get_size(HEAD), cls_rbd.get_snapcontext()])
+            snapshots = await call_all(io, oid, [cls_rbd.get_size(snap) for snap in ids]) if ids else []
+        except RadosError as error:
+            if error.errno != errno.ENOENT:
+                raise
+            if not ids:
+                return []
+            ids = []  # a snapshot went in between, or all of it did: look again
+            continue
+        return [size, *(size for _, size in snapshots)]
