@@ -186,12 +186,14 @@ class ExclusiveLock:
         """Let operations and writes end, give the lock back, and say so."""
         async with self._changing:
             if not self._cookie:
+                self._releasing = False
                 return
             image = self._image
             await self.usage.close()
             await image.gate.close()
             try:
-                self.owned = False
+                # Who asks from here on is not answered; who asks after the next time it was taken asks anew.
+                self.owned = self._releasing = False
                 # The OSD does one after the other; who hears of it finds the lock free.
                 await gather((self._unlock(), self._tell(ReleasedLock(image.watch.client))), 2)
             finally:
@@ -217,14 +219,8 @@ class ExclusiveLock:
             return -errno.EROFS
         if not self._releasing:
             self._releasing = True
-            spawn(self._release_on_request(), f"{self._image.header_oid}: release of the exclusive lock")
+            spawn(self.release(), f"{self._image.header_oid}: release of the exclusive lock")
         return 0
-
-    async def _release_on_request(self) -> None:
-        try:
-            await self.release()
-        finally:
-            self._releasing = False
 
     # --- the object map that goes with it ---
 

@@ -7,6 +7,7 @@ lock, the size and the object map from one to the other.
 
 import hashlib
 import itertools
+import time
 from typing import Any
 
 import pytest
@@ -28,7 +29,7 @@ def test_one_operation_at_a_time(arena: Arena, seed: int, order: int, full: bool
     dice = Dice(seed, LARGEST, order)
     with players(arena.kinds * 2, arena.where, arena.options) as clients:
         name, model = _new_image(clients, f"turns-{seed}", dice, order)
-        for _ in range(2000 if full else 200):
+        for _ in range(2000 if full else 150):
             client = dice.random.choice(clients)
             operation = dice.operation(model.size)
             wanted = getattr(model, operation[0])(*operation[1:])
@@ -46,15 +47,17 @@ def test_all_at_once(arena: Arena, seed: int, order: int, full: bool) -> None:
     dice = Dice(seed, LARGEST, order)
     with players(arena.kinds * 2, arena.where, arena.options) as clients:
         name, model = _new_image(clients, f"crowd-{seed}", dice, order)
-        for turn in range(120 if full else 9):
+        for turn in range(120 if full else 6):
             quarter = model.size // len(clients)
             batches = [_batch(dice, place * quarter, (place + 1) * quarter) for place in range(len(clients))]
+            began = time.monotonic()
             for client, batch in zip(clients, batches, strict=True):
                 client.begin("batch", [_asynchronous(operation) for operation in batch])
             for client, batch in zip(clients, batches, strict=True):
                 for operation, found in zip(batch, client.end(), strict=True):
                     wanted = getattr(model, operation[0])(*operation[1:])
                     assert found == (wanted if operation[0] == "read" else 0), (turn, client.client, operation[0])
+            assert time.monotonic() - began < 9, "somebody was told that the lock would be given up, and it was not"
             if turn % 3 == 2:
                 new = dice.operation(model.size)
                 while new[0] != "resize":
