@@ -178,8 +178,8 @@ def _zero(ioctx: Any, operation: Any, step: port.Zero) -> None:
 
 
 def _omap_remove_range(ioctx: Any, operation: Any, step: port.OmapRemoveRange) -> None:
-    if step.first < step.last:  # an OSD in memory runs on, past the end
-        ioctx.remove_omap_range2(operation, _text(step.first), _text(step.last))
+    # A range that ends before it begins is empty; an OSD in memory would run on, past the end.
+    ioctx.remove_omap_range2(operation, _text(step.first), _text(max(step.first, step.last)))
 
 
 def _omap_set(ioctx: Any, operation: Any, step: port.OmapSet) -> None:

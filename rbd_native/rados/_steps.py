@@ -81,15 +81,10 @@ def _write_same(tools: Toolbox, operation: int, step: port.WriteSame) -> None:
 
 
 def effective(step: Any) -> bool:
-    """Whether a step of a write has anything to do. Where it has not, sending it could do harm."""
-    match step:
-        case port.FailOk(step=inner):
-            return effective(inner)
-        case port.Zero(length=0):  # fails an assertion in the OSD and ends it
-            return False
-        case port.OmapRemoveRange(first=first, last=last):  # an OSD in memory runs on, past the end
-            return first < last
-    return True
+    """Whether a step of a write may be sent. Zeroing nothing may not: it fails an assertion in the OSD and ends it."""
+    if type(step) is port.FailOk:
+        return effective(step.step)
+    return type(step) is not port.Zero or bool(step.length)
 
 
 def _zero(tools: Toolbox, operation: int, step: port.Zero) -> None:
@@ -129,9 +124,9 @@ def _omap_remove(tools: Toolbox, operation: int, step: port.OmapRemove) -> None:
 
 
 def _omap_remove_range(tools: Toolbox, operation: int, step: port.OmapRemoveRange) -> None:
-    first, last = step.first, step.last
-    if effective(step):
-        tools.library.write_op_omap_rm_range2(operation, first, len(first), last, len(last))
+    # A range that ends before it begins is empty; an OSD in memory would run on, past the end.
+    first, last = step.first, max(step.first, step.last)
+    tools.library.write_op_omap_rm_range2(operation, first, len(first), last, len(last))
 
 
 def _omap_clear(tools: Toolbox, operation: int, step: port.OmapClear) -> None:

@@ -227,7 +227,9 @@ class Side:
         if isinstance(action, RollBack):
             context = self.context(action.context)
             assert context is not None
-            return blocking(self.io.rollback(name, self.snaps[action.to], context)).rv
+            rv = blocking(self.io.rollback(name, self.snaps[action.to], context)).rv
+            self.versions[action.oid] = blocking(self.io.read(name, [Stat()])).version
+            return rv
         steps = [self.step(action.oid, step) for step in action.steps]
         if isinstance(action, WriteAction):
             reply = blocking(self.io.write(name, steps, snapc=self.context(action.context)))
