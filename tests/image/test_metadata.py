@@ -8,13 +8,14 @@ import pytest
 
 import rbd_native as rbd
 from tests.backend import Backend
+from tests.image.room import Room
 
 MIB = 1 << 20
 
 
 @pytest.fixture(params=[1, 61])
-def image(request: pytest.FixtureRequest, backend: Backend) -> Any:
-    ioctx = backend.ioctx()
+def image(request: pytest.FixtureRequest, room: Room) -> Any:
+    ioctx = room.ioctx()
     rbd.RBD().create(ioctx, "image", MIB, 16, features=request.param)
     with rbd.Image(ioctx, "image") as image:
         yield image

@@ -9,15 +9,14 @@ from typing import Any
 import pytest
 
 import rbd_native as rbd
-from tests.backend import Backend
-from tests.stored import data_objects
+from tests.image.room import Room
 
 MIB = 1 << 20
 
 
 @pytest.fixture
-def ioctx(backend: Backend) -> Any:
-    ioctx = backend.ioctx()
+def ioctx(room: Room) -> Any:
+    ioctx = room.ioctx()
     rbd.RBD().create(ioctx, "image", 4 * MIB, 16)
     return ioctx
 
@@ -157,9 +156,9 @@ def test_a_reader_does_not_watch_and_a_writer_does(ioctx: Any) -> None:
         assert watchers(image) == 1
 
 
-def test_others_see_what_changes(backend: Backend, ioctx: Any) -> None:
+def test_others_see_what_changes(room: Room, ioctx: Any) -> None:
     """Size and metadata that one client changes, another that has the image open sees."""
-    with rbd.Image(ioctx, "image") as one, rbd.Image(backend.ioctx(cluster=backend.connect()), "image") as two:
+    with rbd.Image(ioctx, "image") as one, rbd.Image(room.ioctx(cluster=room.connect()), "image") as two:
         one.write(b"data", 0)
         one.resize(8 * MIB)
         assert two.size() == 8 * MIB
@@ -173,7 +172,7 @@ def test_others_see_what_changes(backend: Backend, ioctx: Any) -> None:
             one.write(b"beyond", MIB)
 
 
-def test_modification_time_moves(backend: Backend, ioctx: Any) -> None:
+def test_modification_time_moves(room: Room, ioctx: Any) -> None:
     """It is written at most every rbd_mtime_update_interval seconds; 0 switches that off."""
     with rbd.Image(ioctx, "image") as image:
         image.config_set("rbd_mtime_update_interval", "1")
@@ -186,7 +185,7 @@ def test_modification_time_moves(backend: Backend, ioctx: Any) -> None:
         assert image.create_timestamp() <= before
 
 
-def test_many_threads_use_one_image(backend: Backend, ioctx: Any) -> None:
+def test_many_threads_use_one_image(room: Room, ioctx: Any) -> None:
     """Each thread writes and reads its own part, in pieces that cross objects, while the others do theirs."""
     parts, part = 8, 512 << 10
     failures: list[BaseException] = []
@@ -211,7 +210,7 @@ def test_many_threads_use_one_image(backend: Backend, ioctx: Any) -> None:
         assert not failures
         for number in range(parts):
             assert image.read(number * part, 500_000) == bytes([number * 16 + 6]) * 500_000
-    assert len(data_objects(backend.rados_module, ioctx)) == 64
+    assert len(room.data_objects()) == 64
 
 
 def test_many_images_are_open_at_once(ioctx: Any) -> None:
@@ -225,7 +224,7 @@ def test_many_images_are_open_at_once(ioctx: Any) -> None:
         image.close()
 
 
-def test_refused_features(backend: Backend, ioctx: Any) -> None:
+def test_refused_features(room: Room, ioctx: Any) -> None:
     """What cannot be kept up is refused, and nothing is left behind by the attempt."""
     with rbd.Image(ioctx, "image") as image:
         identifier = image.id()

@@ -9,14 +9,14 @@ import pytest
 
 import rbd_native as rbd
 from tests.backend import Backend
-from tests.stored import contents, data_objects
+from tests.image.room import Room
 
 MIB = 1 << 20
 
 
-def test_create_with_defaults(backend: Backend) -> None:
-    ioctx = backend.ioctx()
-    assert rbd.RBD().create(ioctx, "image", 10 * MIB) is None
+def test_create_with_defaults(room: Room) -> None:
+    ioctx = room.ioctx()
+    rbd.RBD().create(ioctx, "image", 10 * MIB)
     with rbd.Image(ioctx, "image") as image:
         assert image.stat() == {
             "size": 10 * MIB,
@@ -36,8 +36,8 @@ def test_create_with_defaults(backend: Backend) -> None:
 
 @pytest.mark.parametrize("size", [0, 1, 4096, 5 * MIB + 1, 2**60])
 @pytest.mark.parametrize("order", [12, 16, 22, 25])
-def test_create_sizes_and_orders(backend: Backend, size: int, order: int) -> None:
-    ioctx = backend.ioctx()
+def test_create_sizes_and_orders(room: Room, size: int, order: int) -> None:
+    ioctx = room.ioctx()
     rbd.RBD().create(ioctx, "image", size, order, features=1)
     with rbd.Image(ioctx, "image") as image:
         stat = image.stat()
@@ -50,9 +50,9 @@ def test_create_sizes_and_orders(backend: Backend, size: int, order: int) -> Non
     ("asked", "kept"),
     [(0, 0), (1, 1), (5, 5), (13, 29), (4 | 8, 28), (16, 0), (61, 61), (1 | 2 | 128 | 256 | 512 | 1024, 1)],
 )
-def test_create_features(backend: Backend, asked: int, kept: int) -> None:
+def test_create_features(room: Room, asked: int, kept: int) -> None:
     """An object map brings fast-diff along; what follows from other choices is not asked for."""
-    ioctx = backend.ioctx()
+    ioctx = room.ioctx()
     rbd.RBD().create(ioctx, "image", MIB, features=asked)
     with rbd.Image(ioctx, "image") as image:
         assert image.features() == kept
@@ -84,20 +84,20 @@ def test_create_features(backend: Backend, asked: int, kept: int) -> None:
         ({"size": "1"}, TypeError, None),
     ],
 )
-def test_create_refuses(backend: Backend, arguments: dict[str, Any], error: type[Exception], code: int | None) -> None:
-    ioctx = backend.ioctx()
+def test_create_refuses(room: Room, arguments: dict[str, Any], error: type[Exception], code: int | None) -> None:
+    ioctx = room.ioctx()
     rbd.RBD().create(ioctx, "taken", MIB)
-    before = contents(backend.rados_module, ioctx)
+    before = room.contents()
     with pytest.raises(error) as caught:
         given: dict[str, Any] = {"name": "image", "size": MIB} | arguments
         rbd.RBD().create(ioctx, **given)
     assert getattr(caught.value, "errno", None) == code
-    assert contents(backend.rados_module, ioctx) == before
+    assert room.contents() == before
 
 
-def test_create_on_a_data_pool(backend: Backend) -> None:
-    data_pool = backend.create_pool()
-    ioctx, data = backend.ioctx(), backend.ioctx(data_pool)
+def test_create_on_a_data_pool(room: Room) -> None:
+    data_pool = room.create_pool()
+    ioctx, data = room.ioctx(), room.ioctx(data_pool)
     rbd.RBD().create(ioctx, "image", 10 * MIB, features=61, data_pool=data_pool)
     with rbd.Image(ioctx, "image") as image:
         assert image.features() == 61 | rbd.RBD_FEATURE_DATA_POOL
@@ -105,21 +105,21 @@ def test_create_on_a_data_pool(backend: Backend) -> None:
         assert image.block_name_prefix() == f"rbd_data.{ioctx.get_pool_id()}.{image.id()}"
         image.write(b"here" * 1000, 4 * MIB - 7)
         assert image.read(4 * MIB - 7, 4000) == b"here" * 1000
-    assert not data_objects(backend.rados_module, ioctx)
-    assert len(data_objects(backend.rados_module, data)) == 2
+    assert not room.data_objects()
+    assert len(room.data_objects(data_pool)) == 2
     rbd.RBD().remove(ioctx, "image")
-    assert not data_objects(backend.rados_module, data)
+    assert not room.data_objects(data_pool)
 
 
-def test_data_pool_of_its_own_is_none(backend: Backend) -> None:
-    ioctx = backend.ioctx()
-    rbd.RBD().create(ioctx, "image", MIB, features=1, data_pool=backend.pool)
+def test_data_pool_of_its_own_is_none(room: Room) -> None:
+    ioctx = room.ioctx()
+    rbd.RBD().create(ioctx, "image", MIB, features=1, data_pool=room.pool)
     with rbd.Image(ioctx, "image") as image:
         assert image.features() == 1
 
 
-def test_striping(backend: Backend) -> None:
-    ioctx = backend.ioctx()
+def test_striping(room: Room) -> None:
+    ioctx = room.ioctx()
     rbd.RBD().create(ioctx, "image", 10 * MIB, 20, features=1, stripe_unit=65536, stripe_count=5)
     with rbd.Image(ioctx, "image") as image:
         assert image.features() == 1 | rbd.RBD_FEATURE_STRIPINGV2
@@ -127,9 +127,9 @@ def test_striping(backend: Backend) -> None:
         assert image.stat()["num_objs"] == 10
 
 
-def test_defaults_of_the_client(backend: Backend) -> None:
-    client = backend.connect(rbd_default_features="layering,exclusive-lock", rbd_default_order="16")
-    ioctx = backend.ioctx(cluster=client)
+def test_defaults_of_the_client(room: Room) -> None:
+    client = room.connect(rbd_default_features="layering,exclusive-lock", rbd_default_order="16")
+    ioctx = room.ioctx(cluster=client)
     rbd.RBD().create(ioctx, "image", MIB)
     rbd.RBD().create(ioctx, "other", MIB, order=18, features=1)
     with rbd.Image(ioctx, "image") as image, rbd.Image(ioctx, "other") as other:
@@ -163,8 +163,8 @@ def make_namespace(backend: Backend, name: str) -> None:
     backend.ioctx(namespace=name).execute("rbd_directory", "rbd", "dir_state_set", bytes(4))
 
 
-def test_list(backend: Backend) -> None:
-    ioctx = backend.ioctx()
+def test_list(room: Room) -> None:
+    ioctx = room.ioctx()
     assert rbd.RBD().list(ioctx) == []
     assert list(rbd.RBD().list2(ioctx)) == []
     names = ["b", "a", "é", "Z", "a/b@c d", "x" * 300]
@@ -179,8 +179,8 @@ def test_list(backend: Backend) -> None:
             assert opened.get_name() == image["name"]
 
 
-def test_list_is_of_the_moment(backend: Backend) -> None:
-    ioctx = backend.ioctx()
+def test_list_is_of_the_moment(room: Room) -> None:
+    ioctx = room.ioctx()
     rbd.RBD().create(ioctx, "a", MIB, features=1)
     listing = rbd.RBD().list2(ioctx)
     rbd.RBD().create(ioctx, "b", MIB, features=1)
@@ -188,9 +188,9 @@ def test_list_is_of_the_moment(backend: Backend) -> None:
 
 
 @pytest.mark.slow
-def test_list_of_more_than_a_page(backend: Backend) -> None:
+def test_list_of_more_than_a_page(room: Room) -> None:
     """The directory is read 1024 entries at a time."""
-    ioctx = backend.ioctx()
+    ioctx = room.ioctx()
     entries = {f"name_{number:05}": f"id{number:05}" for number in range(2500)}
     for name, identifier in entries.items():
         key, value = sized(name.removeprefix("name_")), sized(identifier)
@@ -204,8 +204,8 @@ def sized(text: str) -> bytes:
 
 
 @pytest.mark.parametrize("features", [1, 61])
-def test_rename(backend: Backend, features: int) -> None:
-    ioctx = backend.ioctx()
+def test_rename(room: Room, features: int) -> None:
+    ioctx = room.ioctx()
     rbd.RBD().create(ioctx, "old", MIB, features=features)
     with rbd.Image(ioctx, "old") as image:
         image.write(b"data", 5)
@@ -234,8 +234,8 @@ def test_rename(backend: Backend, features: int) -> None:
         (None, "new", rbd.InvalidArgument),
     ],
 )
-def test_rename_refuses(backend: Backend, source: Any, destination: Any, error: type[Exception]) -> None:
-    ioctx = backend.ioctx()
+def test_rename_refuses(room: Room, source: Any, destination: Any, error: type[Exception]) -> None:
+    ioctx = room.ioctx()
     for name in "ab":
         rbd.RBD().create(ioctx, name, MIB, features=1)
     with pytest.raises(error):
@@ -243,13 +243,13 @@ def test_rename_refuses(backend: Backend, source: Any, destination: Any, error: 
     assert rbd.RBD().list(ioctx) == ["a", "b"]
 
 
-def test_rename_of_an_open_image(backend: Backend) -> None:
+def test_rename_of_an_open_image(room: Room) -> None:
     """The owner of the lock does it, on behalf of the one who asks."""
-    ioctx = backend.ioctx()
+    ioctx = room.ioctx()
     rbd.RBD().create(ioctx, "old", MIB)
     with rbd.Image(ioctx, "old") as image:
         image.write(b"data", 0)
-        rbd.RBD().rename(backend.ioctx(cluster=backend.connect()), "old", "new")
+        rbd.RBD().rename(room.ioctx(cluster=room.connect()), "old", "new")
         assert image.read(0, 4) == b"data"
         image.write(b"more", 4)
     with rbd.Image(ioctx, "new") as image:
@@ -258,24 +258,24 @@ def test_rename_of_an_open_image(backend: Backend) -> None:
 
 @pytest.mark.parametrize("features", [0, 1, 5, 29, 61])
 @pytest.mark.parametrize("striping", [{}, {"stripe_unit": 4096, "stripe_count": 3}])
-def test_remove_leaves_nothing(backend: Backend, features: int, striping: dict[str, Any]) -> None:
-    ioctx = backend.ioctx()
+def test_remove_leaves_nothing(room: Room, features: int, striping: dict[str, Any]) -> None:
+    ioctx = room.ioctx()
     rbd.RBD().create(ioctx, "stays", MIB, features=1)
-    before = set(contents(backend.rados_module, ioctx))
+    before = set(room.contents())
     rbd.RBD().create(ioctx, "goes", MIB, 14, features=features, **striping)
     with rbd.Image(ioctx, "goes") as image:
         for offset in (0, 100_000, MIB - 5000):
             image.write(b"x" * 5000, offset)
         image.metadata_set("key", "value")
-    assert len(data_objects(backend.rados_module, ioctx)) >= 3
+    assert len(room.data_objects()) >= 3
     rbd.RBD().remove(ioctx, "goes")
     assert rbd.RBD().list(ioctx) == ["stays"]
-    assert set(contents(backend.rados_module, ioctx)) - before <= {"rbd_trash"}
+    assert set(room.contents()) - before <= {"rbd_trash"}
     rbd.RBD().create(ioctx, "goes", MIB)
 
 
-def test_remove_tells_its_progress(backend: Backend) -> None:
-    ioctx = backend.ioctx()
+def test_remove_tells_its_progress(room: Room) -> None:
+    ioctx = room.ioctx()
     rbd.RBD().create(ioctx, "image", MIB, 16, features=1)
     heard: list[tuple[int, int]] = []
     rbd.RBD().remove(ioctx, "image", on_progress=lambda done, total: heard.append((done, total)))
@@ -285,26 +285,26 @@ def test_remove_tells_its_progress(backend: Backend) -> None:
     assert all(0 <= done <= 16 for done, _ in heard)
 
 
-def test_remove_may_be_ended_by_its_progress(backend: Backend) -> None:
-    ioctx = backend.ioctx()
+def test_remove_may_be_ended_by_its_progress(room: Room) -> None:
+    ioctx = room.ioctx()
     rbd.RBD().create(ioctx, "image", MIB, 12, features=1)
     with pytest.raises(rbd.OperationCanceled):
         rbd.RBD().remove(ioctx, "image", on_progress=lambda done, total: -errno.ECANCELED if done > 5 else 0)
     assert rbd.RBD().list(ioctx) == ["image"]
     rbd.RBD().remove(ioctx, "image")
     assert rbd.RBD().list(ioctx) == []
-    assert not data_objects(backend.rados_module, ioctx)
+    assert not room.data_objects()
 
 
-def test_remove_refuses(backend: Backend) -> None:
-    ioctx = backend.ioctx()
+def test_remove_refuses(room: Room) -> None:
+    ioctx = room.ioctx()
     with pytest.raises(rbd.ImageNotFound):
         rbd.RBD().remove(ioctx, "image")
     for features in (1, 61):
         rbd.RBD().create(ioctx, "image", MIB, features=features)
         with rbd.Image(ioctx, "image") as image:
             image.write(b"data", 0)
-            for other in (ioctx, backend.ioctx(cluster=backend.connect())):
+            for other in (ioctx, room.ioctx(cluster=room.connect())):
                 with pytest.raises(rbd.ImageBusy):
                     rbd.RBD().remove(other, "image")
             assert image.read(0, 4) == b"data"
@@ -335,8 +335,8 @@ def test_version() -> None:
     assert all(isinstance(part, int) for part in rbd.RBD().version())
 
 
-def test_time_of_creation(backend: Backend) -> None:
-    ioctx = backend.ioctx()
+def test_time_of_creation(room: Room) -> None:
+    ioctx = room.ioctx()
     before = datetime.datetime.now(datetime.UTC).replace(microsecond=0)
     rbd.RBD().create(ioctx, "image", MIB)
     with rbd.Image(ioctx, "image") as image:
