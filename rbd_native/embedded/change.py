@@ -177,7 +177,7 @@ class Change:
         self.size = 0
 
     def set_xattr(self, name: str, value: bytes) -> None:
-        if len(name.encode()) > MAX_XATTR_NAME:
+        if len(objects.raw(name)) > MAX_XATTR_NAME:
             raise Refusal(-errno.ENAMETOOLONG)
         self.touch()
         self._note(objects.set_xattr, name, value)
@@ -197,9 +197,9 @@ class Change:
 
     def remove_omap_range(self, first: bytes, last: bytes) -> None:
         """Of the keys that were there before the operation (on BlueStore, which this follows)."""
+        self.demand()
         if first >= last:
             return
-        self.demand()
         keys = objects.omap_keys(self.db, self.before, first, last) if self.before is not None else []
         self._note(objects.remove_omap, keys)
 

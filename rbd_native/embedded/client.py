@@ -265,7 +265,7 @@ class Io(port.Io):
 
         def look(db: sqlite3.Connection) -> dict[str, bytes]:
             admit(db, self.entity, self.pool_id)
-            row = objects.find(db, self.pool_id, self.namespace, oid)
+            row = objects.find(db, self.pool_id, self.namespace, check_name(self.namespace, oid))
             state = objects.head(row) if snap == HEAD else snapshots.state_at(db, self.pool_id, row, snap)
             if state is None:
                 raise Refusal(-errno.ENOENT)
@@ -308,9 +308,9 @@ class Io(port.Io):
 
     def _find(self, db: sqlite3.Connection, oid: str) -> objects.Row:
         """Of an object that exists; -ENOENT."""
-        check_name(self.namespace, oid)
+        name = check_name(self.namespace, oid)
         admit(db, self.entity, self.pool_id)
-        row = objects.find(db, self.pool_id, self.namespace, oid)
+        row = objects.find(db, self.pool_id, self.namespace, name)
         if row is None or not row.alive:
             raise Refusal(-errno.ENOENT)
         return row
@@ -340,18 +340,19 @@ class Io(port.Io):
 
         As on a real OSD, with those that are deleted and only have clones.
         """
-        last = ("", "") if namespace is None else (namespace, "")
+        last = (namespace or "", b"")
         while True:
             question = partial(self._names, last=last, namespace=namespace)
             outcome = self.cluster.ask("list", question).block()
             if outcome.rv < 0:
                 raise RadosError(-outcome.rv, "list")
-            yield from outcome.value
+            for place, name in outcome.value:
+                yield place, objects.name_of(name)
             if len(outcome.value) < _PAGE:
                 return
             last = outcome.value[-1]
 
-    def _names(self, db: sqlite3.Connection, last: tuple[str, str], namespace: str | None) -> list[tuple[str, str]]:
+    def _names(self, db: sqlite3.Connection, last: tuple[str, bytes], namespace: str | None) -> list[tuple[str, bytes]]:
         mon.pool_name(db, self.pool_id)
         within = "(ns, oid) > (?, ?)" if namespace is None else "ns = ? AND oid > ?"
         return db.execute(

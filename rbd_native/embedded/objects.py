@@ -49,7 +49,18 @@ class State(NamedTuple):
     version: int
 
 
-def find(db: sqlite3.Connection, pool: int, namespace: str, oid: str) -> Row | None:
+def raw(name: str) -> bytes:
+    """The bytes that a name stands for; ValueError for a NUL, which no name can have."""
+    if "\0" in name:
+        raise ValueError(f"NUL in a name: {name!r}")
+    return name.encode("utf-8", "surrogateescape")
+
+
+def name_of(stored: bytes) -> str:
+    return stored.decode("utf-8", "surrogateescape")
+
+
+def find(db: sqlite3.Connection, pool: int, namespace: str, oid: bytes) -> Row | None:
     found = db.execute(
         "SELECT id, alive, size, mtime, version, seq, top, omap FROM object WHERE pool = ? AND ns = ? AND oid = ?",
         (pool, namespace, oid),
@@ -215,25 +226,22 @@ def preserve(db: sqlite3.Connection, row: Row, first: int, last: int) -> None:
 
 def xattr(db: sqlite3.Connection, state: State, name: str) -> bytes | None:
     found = db.execute(
-        "SELECT value FROM xattr WHERE obj = ? AND state = ? AND name = ?", (state.obj, state.state, name)
+        "SELECT value FROM xattr WHERE obj = ? AND state = ? AND name = ?", (state.obj, state.state, raw(name))
     ).fetchone()
     return None if found is None else found[0]
 
 
 def xattrs(db: sqlite3.Connection, state: State) -> dict[str, bytes]:
-    return dict(
-        db.execute(
-            "SELECT name, value FROM xattr WHERE obj = ? AND state = ? ORDER BY name", (state.obj, state.state)
-        ).fetchall()
-    )
+    rows = db.execute("SELECT name, value FROM xattr WHERE obj = ? AND state = ? ORDER BY name", (state.obj, state.state))
+    return {name_of(name): value for name, value in rows}
 
 
 def set_xattr(db: sqlite3.Connection, row: Row, name: str, value: bytes) -> None:
-    db.execute("INSERT OR REPLACE INTO xattr VALUES (?, ?, ?, ?)", (row.id, HEAD_STATE, name, value))
+    db.execute("INSERT OR REPLACE INTO xattr VALUES (?, ?, ?, ?)", (row.id, HEAD_STATE, raw(name), value))
 
 
 def remove_xattr(db: sqlite3.Connection, row: Row, name: str) -> None:
-    db.execute("DELETE FROM xattr WHERE obj = ? AND state = ? AND name = ?", (row.id, HEAD_STATE, name))
+    db.execute("DELETE FROM xattr WHERE obj = ? AND state = ? AND name = ?", (row.id, HEAD_STATE, raw(name)))
 
 
 # --- omap ------------------------------------------------------------------------------------------------------------
@@ -250,7 +258,7 @@ def omap(db: sqlite3.Connection, state: State, key: bytes) -> bytes | None:
 
 def omap_page(db: sqlite3.Connection, state: State, after: bytes, limit: int, prefix: bytes) -> OmapPage:
     """At most `limit` entries with keys after `after` that start with `prefix`, ascending."""
-    limit = min(limit, OMAP_PAGE)
+    limit = max(min(limit, OMAP_PAGE), 0)
     first = max(after + b"\0", prefix)  # the next key after `after` is it and a zero
     found = db.execute(_OMAP_FROM, (state.obj, state.state, first, limit + 1)).fetchall()
     if prefix:

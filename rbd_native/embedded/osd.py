@@ -36,12 +36,13 @@ class Osd:
 
     def read(self, client: Entity, pool: int, namespace: str, oid: str, wanted: Sequence[Any], snap: int) -> Reply:
         try:
-            check_name(namespace, oid)
+            name = check_name(namespace, oid)
             if any(type(step) is Exec and _writes(step) for step in wanted):
                 return self._execute_all(client, pool, namespace, oid, wanted, snap)
             with self.store.read as db:
                 admit(db, client, pool)
-                return _read(db, client, pool, namespace, oid, wanted, snap)
+                row = objects.find(db, pool, namespace, name)
+                return _read(db, client, pool, oid, row, wanted, snap)
         except Refusal as refusal:
             return Reply(refusal.rv)
         except sqlite3.Error as error:
@@ -71,18 +72,18 @@ class Osd:
         """`mtime` in nanoseconds, None for now. `keep`: with the outputs of class methods, which a real OSD drops."""
         wanted = tuple(wanted)
         try:
-            check_name(namespace, oid)
+            name = check_name(namespace, oid)
             if not snapshots.is_valid(snapc):
                 return failure(errno.EINVAL)
             changes = steps.survey(wanted)
             with self.store.write as db:
                 admit(db, client, pool)
-                row = objects.find(db, pool, namespace, oid)
+                row = objects.find(db, pool, namespace, name)
                 change = Change(db, pool, oid, row, client, snapc, mtime)
                 if wanted and not changes:
                     change.demand()
                 outs = tuple([steps.WRITES[type(step)](change, step) for step in wanted])
-                version = commit(change, namespace) if change.dirty else change.version
+                version = commit(change, namespace, name) if change.dirty else change.version
         except Refusal as refusal:
             return Reply(refusal.rv)
         except sqlite3.Error as error:
@@ -94,12 +95,12 @@ class Osd:
     def roll_back(self, client: Entity, pool: int, namespace: str, oid: str, snap: int, snapc: SnapContext) -> Reply:
         """Make an object what it was at a snapshot; remove it where it was absent then, -EBUSY if it is watched."""
         try:
-            check_name(namespace, oid)
+            name = check_name(namespace, oid)
             if not snapshots.is_valid(snapc):
                 return failure(errno.EINVAL)
             with self.store.write as db:
                 admit(db, client, pool)
-                row = objects.find(db, pool, namespace, oid)
+                row = objects.find(db, pool, namespace, name)
                 change = Change(db, pool, oid, row, client, snapc)
                 target = snapshots.state_at(db, pool, row, snap)
                 if target is None:
@@ -111,7 +112,7 @@ class Osd:
                     change.journal.append((_restore, (target, change)))
                     change.size = target.size
                     change.has_omap = snapshots.has_omap(db, target)
-                version = commit(change, namespace) if change.dirty else change.version
+                version = commit(change, namespace, name) if change.dirty else change.version
         except Refusal as refusal:
             return Reply(refusal.rv)
         except sqlite3.Error as error:
@@ -137,11 +138,14 @@ def _writes(step: Exec) -> bool:
     return Access.WRITE in context.handler_of(step).method.access
 
 
-def check_name(namespace: str, oid: str) -> None:
-    if not oid:
+def check_name(namespace: str, oid: str) -> bytes:
+    """The name of an object, as it is stored. -EINVAL for none, -ENAMETOOLONG."""
+    name = objects.raw(oid)
+    if not name:
         raise Refusal(-errno.EINVAL)
-    if len(oid) > MAX_NAME or len(oid.encode()) > MAX_NAME or len(namespace.encode()) > MAX_NAMESPACE:
+    if len(name) > MAX_NAME or len(namespace.encode()) > MAX_NAMESPACE:
         raise Refusal(-errno.ENAMETOOLONG)
+    return name
 
 
 def admit(db: sqlite3.Connection, client: Entity, pool: int) -> None:
@@ -170,11 +174,10 @@ def any_of(address: str) -> str:
 
 
 def _read(
-    db: sqlite3.Connection, client: Entity, pool: int, namespace: str, oid: str, wanted: Sequence[Any], snap: int
+    db: sqlite3.Connection, client: Entity, pool: int, oid: str, row: Row | None, wanted: Sequence[Any], snap: int
 ) -> Reply:
     if not wanted:
         return Reply(0)
-    row = objects.find(db, pool, namespace, oid)
     if len(wanted) == 1 and type(wanted[0]) in _ALONE:
         if row is None:
             return failure(errno.ENOENT)
@@ -195,7 +198,7 @@ def _list_watchers(db: sqlite3.Connection, row: Row) -> list[port.Watcher]:
 _ALONE: Final[dict[type, Any]] = {port.ListSnaps: snapshots.snap_set, port.ListWatchers: _list_watchers}
 
 
-def commit(change: Change, namespace: str) -> int:
+def commit(change: Change, namespace: str, name: bytes) -> int:
     """Do what an operation has noted; the object's version afterwards."""
     db, row = change.db, change.row
     if row is None:
@@ -204,7 +207,7 @@ def commit(change: Change, namespace: str) -> int:
         (identity,) = db.execute(
             "INSERT INTO object (pool, ns, oid, alive, size, mtime, version, seq, top, omap)"
             " VALUES (?, ?, ?, 0, 0, 0, 0, 0, 0, 0) RETURNING id",
-            (change.pool, namespace, change.oid),
+            (change.pool, namespace, name),
         ).fetchone()
         row = row._replace(id=identity)
     remembered = change.deleted and change.hides_snaps

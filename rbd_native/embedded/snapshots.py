@@ -111,8 +111,10 @@ def _is_removed(db: sqlite3.Connection, pool: int, snap: int) -> bool:
 
 def is_valid(snapc: SnapContext) -> bool:
     """Whether ids descend, and none is 0 or above seq."""
-    return not snapc.ids or (
-        snapc.seq >= snapc.ids[0]
+    if not snapc.ids:
+        return 0 <= snapc.seq < HEAD_STATE
+    return (
+        HEAD_STATE > snapc.seq >= snapc.ids[0]
         and snapc.ids[-1] > 0
         and all(newer > older for newer, older in zip(snapc.ids, snapc.ids[1:], strict=False))
     )

@@ -13,6 +13,7 @@ was a hole (see :mod:`rbd_native.embedded.snapshots`).
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import os
@@ -49,7 +50,7 @@ CREATE TABLE config_key (key TEXT PRIMARY KEY, value BLOB) WITHOUT ROWID;
 CREATE TABLE client (gid INTEGER PRIMARY KEY, address TEXT NOT NULL, seen REAL NOT NULL);
 CREATE TABLE blocklist (address TEXT PRIMARY KEY, until REAL NOT NULL) WITHOUT ROWID;
 CREATE TABLE object (
-    id INTEGER PRIMARY KEY, pool INTEGER NOT NULL, ns TEXT NOT NULL, oid TEXT NOT NULL,
+    id INTEGER PRIMARY KEY, pool INTEGER NOT NULL, ns TEXT NOT NULL, oid BLOB NOT NULL,
     alive INTEGER NOT NULL,     -- 0: deleted, and here for its clones only
     size INTEGER NOT NULL, mtime INTEGER NOT NULL, version INTEGER NOT NULL,
     seq INTEGER NOT NULL,       -- the newest snapshot it was written under
@@ -66,7 +67,7 @@ CREATE INDEX clone_snap_obj ON clone_snap (obj, clone, snap);
 CREATE TABLE chunk (
     id INTEGER PRIMARY KEY, obj INTEGER NOT NULL, idx INTEGER NOT NULL, state INTEGER NOT NULL, data BLOB,
     UNIQUE (obj, idx, state));
-CREATE TABLE xattr (obj INTEGER, state INTEGER, name TEXT, value BLOB, PRIMARY KEY (obj, state, name)) WITHOUT ROWID;
+CREATE TABLE xattr (obj INTEGER, state INTEGER, name BLOB, value BLOB, PRIMARY KEY (obj, state, name)) WITHOUT ROWID;
 CREATE TABLE omap (obj INTEGER, state INTEGER, key BLOB, value BLOB, PRIMARY KEY (obj, state, key)) WITHOUT ROWID;
 CREATE TABLE watch (
     obj INTEGER, gid INTEGER, cookie INTEGER, timeout INTEGER NOT NULL,
@@ -117,13 +118,10 @@ class Store:
 
     def _open(self, path: Path, pools: Sequence[str]) -> sqlite3.Connection:
         with self._gate:
+            new = _is_new(path)
             writer = self._attach(path)
-            if not writer.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]:
+            if new:
                 _create(writer, pools)
-            found = writer.execute("SELECT value FROM meta WHERE name = 'format'").fetchone()
-            if found is None or found[0] != FORMAT:
-                writer.close()
-                raise ValueError(f"{path} is not an embedded cluster of format {FORMAT}")
         return writer
 
     def _attach(self, path: Path) -> sqlite3.Connection:
@@ -296,6 +294,20 @@ class _Gate:
 
 def _connect(where: str) -> sqlite3.Connection:
     return sqlite3.connect(where, timeout=_PATIENCE, isolation_level=None, check_same_thread=False, cached_statements=512)
+
+
+def _is_new(path: Path) -> bool:
+    """Whether a file has yet to be made a cluster. ValueError where it is something else; it is not touched."""
+    with contextlib.closing(_connect(str(path))) as connection:
+        try:
+            if not connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]:
+                return True
+            found = connection.execute("SELECT value FROM meta WHERE name = 'format'").fetchone()
+        except sqlite3.DatabaseError as error:
+            raise ValueError(f"{path} is not an embedded cluster: {error}") from error
+    if found is None or found[0] != FORMAT:
+        raise ValueError(f"{path} is not an embedded cluster of format {FORMAT}")
+    return False
 
 
 def _create(connection: sqlite3.Connection, pools: Sequence[str]) -> None:
