@@ -75,7 +75,7 @@ def judge(backend: Backend, name: str, expected: dict[str | None, bytes], featur
 
 @pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: "-".join(map(str, layout.values())))
 @pytest.mark.parametrize("seed", range(2))
-def test_deep_copy(backend: Backend, layout: dict[str, int], seed: int) -> None:
+def test_deep_copy(backend: Backend, layout: dict[str, Any], seed: int) -> None:
     rng = random.Random(seed)
     ioctx = backend.ioctx()
     rbd.RBD().create(ioctx, "source", SIZE, **layout)
