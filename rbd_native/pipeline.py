@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterable, Coroutine, Iterable
+from collections.abc import AsyncGenerator, Coroutine, Iterable
 from typing import Any, TypeVar
 
 from rbd_native.engine import Task
@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 
 async def in_order(
-    coroutines: Iterable[Coroutine[Any, Any, T]] | AsyncIterable[Coroutine[Any, Any, T]], limit: int
+    coroutines: Iterable[Coroutine[Any, Any, T]] | AsyncGenerator[Coroutine[Any, Any, T], None], limit: int
 ) -> AsyncGenerator[T, None]:
     """Yield the results in the order of the coroutines, `limit` (> 0) of which are begun and not yet yielded at most.
 
@@ -27,10 +27,11 @@ async def in_order(
     """
     under_way: deque[Task[T]] = deque()
     try:
-        async for coroutine in _drawn(coroutines):
-            under_way.append(Task(coroutine).launch())
-            if len(under_way) >= limit:
-                yield await under_way.popleft()
+        async with contextlib.aclosing(_drawn(coroutines)) as source:
+            async for coroutine in source:
+                under_way.append(Task(coroutine).launch())
+                if len(under_way) >= limit:
+                    yield await under_way.popleft()
         while under_way:
             yield await under_way.popleft()
     finally:
@@ -39,10 +40,11 @@ async def in_order(
                 await task
 
 
-async def _drawn(coroutines: Iterable[T] | AsyncIterable[T]) -> AsyncGenerator[T, None]:
-    if isinstance(coroutines, AsyncIterable):
-        async for item in coroutines:
-            yield item
+async def _drawn(items: Iterable[T] | AsyncGenerator[T, None]) -> AsyncGenerator[T, None]:
+    if isinstance(items, AsyncGenerator):
+        async with contextlib.aclosing(items):
+            async for item in items:
+                yield item
     else:
-        for item in coroutines:
+        for item in items:
             yield item
