@@ -118,7 +118,11 @@ class AssertVersion(NamedTuple):
 
 
 class CmpExt(NamedTuple):
-    """+ -(4095 + n) where byte n of the extent is the first that differs; missing bytes compare as zeros."""
+    """+ -(4095 + n) where byte n of the extent is the first that differs; missing bytes compare as zeros.
+
+    A missing object compares as zeros in a write that changes something, and is -ENOENT otherwise. Never behind a step
+    that changes the data: OSDs of release 16 may then take the object for damaged, and do not answer any more.
+    """
 
     offset: int
     data: Buffer
@@ -136,6 +140,8 @@ class Create(NamedTuple):
 
 
 class Write(NamedTuple):
+    """Of no data, at offset 0 only: further on, it would leave the object with a wrong checksum (release 16)."""
+
     offset: int
     data: Buffer
 
@@ -157,7 +163,10 @@ class WriteSame(NamedTuple):
 
 
 class Zero(NamedTuple):
-    """Zeros over `offset`, `length` (> 0) as far as the object reaches; it neither grows nor comes into being."""
+    """Zeros over `offset`, `length` as far as the object reaches; it neither grows nor comes into being.
+
+    Reaching the end, it cuts the object off at `offset`. Length 0 does nothing.
+    """
 
     offset: int
     length: int
@@ -191,7 +200,7 @@ class OmapRemove(NamedTuple):
 
 
 class OmapRemoveRange(NamedTuple):
-    """Remove the keys from `first` up to, not including, `last`."""
+    """Remove the keys from `first` up to, not including, `last`; none where `last` comes first."""
 
     first: bytes
     last: bytes
@@ -421,7 +430,7 @@ class Io(ABC):
 
     @abstractmethod
     def list_objects(self) -> AsyncIterator[str]:
-        """The names of all objects of this namespace, in no order."""
+        """The names of all objects of this namespace, in no order; also of those that only snapshots still have."""
 
     @abstractmethod
     def in_namespace(self, namespace: str) -> Io:

@@ -8,9 +8,12 @@ import pytest
 
 from rbd_native import embedded
 from rbd_native.rados import connect, librados
+from rbd_native.rados.faults import Faults
 from rbd_native.rados.librados import LibradosIo
 from rbd_native.rados.port import Io
 from rbd_native.rados.pure import PureIo
+from rbd_native.rados.trace import Trace
+from rbd_native.rados.wrapper import Interceptor, wrap
 from rbd_native.testing import contract
 from tests.cluster import CephCluster
 
@@ -45,8 +48,16 @@ def _real(ceph: CephCluster, pool: str, adapter: str) -> Iterator[NewIo]:
         yield new_io
 
 
+def _wrapped(io: Io) -> Io:
+    """With every wrapper there is around it, none of which does anything of its own."""
+    return wrap(wrap(wrap(io, Interceptor()), Trace()), Faults())
+
+
+_DRESSES: dict[str, Callable[[Io], Io]] = {"embedded": lambda io: io, "wrapped": _wrapped}
+
+
 @contextlib.contextmanager
-def _embedded() -> Iterator[NewIo]:
+def _embedded(dress: Callable[[Io], Io]) -> Iterator[NewIo]:
     with contextlib.ExitStack() as closing:
         cluster = embedded.Cluster()
         closing.callback(cluster.close)
@@ -56,7 +67,7 @@ def _embedded() -> Iterator[NewIo]:
             client.connect()
             closing.callback(client.shutdown)
             ioctx = client.open_ioctx("rbd")
-            return connect.port_for(ioctx)
+            return dress(connect.port_for(ioctx))
 
         yield new_io
 
@@ -65,6 +76,7 @@ def _embedded() -> Iterator[NewIo]:
     scope="module",
     params=[
         "embedded",
+        "wrapped",
         pytest.param("librados", marks=pytest.mark.ceph),
         pytest.param("python-rados", marks=pytest.mark.ceph),
     ],
@@ -76,8 +88,8 @@ def adapter(request: pytest.FixtureRequest) -> str:
 @pytest.fixture(scope="module")
 def shared(adapter: str, request: pytest.FixtureRequest) -> Iterator[tuple[NewIo, Io]]:
     """Connecting takes a while: most tests of an adapter share a client."""
-    if adapter == "embedded":
-        opened: Any = _embedded()
+    if adapter in _DRESSES:
+        opened: Any = _embedded(_DRESSES[adapter])
     else:
         opened = _real(request.getfixturevalue("ceph"), request.getfixturevalue("shared_pool"), adapter)
     with opened as new_io:
