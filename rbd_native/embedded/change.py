@@ -198,8 +198,6 @@ class Change:
     def remove_omap_range(self, first: bytes, last: bytes) -> None:
         """Of the keys that were there before the operation (on BlueStore, which this follows)."""
         self.demand()
-        if first >= last:
-            return
         keys = objects.omap_keys(self.db, self.before, first, last) if self.before is not None else []
         self._note(objects.remove_omap, keys)
 
