@@ -46,7 +46,7 @@ async def _half_removed(io: Io, name: str) -> tuple[str, TrashImageSpec]:
     async for identifier, spec in headers.trash(io):
         if spec.name == name and spec.source == TrashImageSource.REMOVING:
             return identifier, spec
-    if name in await headers.old_directory(io):
+    if await headers.exists(io, names.old_header(name)):
         raise RadosError(errno.ENOSYS, f"image {name} has format 1")
     raise RadosError(errno.ENOENT, name)
 
