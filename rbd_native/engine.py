@@ -169,6 +169,9 @@ class Task(Suspension, Generic[T]):
         with self._guard:
             self._outcome = outcome
             waiters, self._waiters = self._waiters, []
+        # Out of the cycle with its own bound method: the outcome, maybe megabytes, goes with the last who holds the task,
+        # not with the next run of the collector.
+        del self._step
         for waiter in waiters:
             waiter(outcome)
 
