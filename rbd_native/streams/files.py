@@ -125,7 +125,7 @@ class Sink:
         return os.fstat(descriptor).st_size
 
     def write(self, data: bytes | memoryview) -> None:
-        if self._ahead:
+        if self._ahead and data:
             self._file.seek(self._ahead, os.SEEK_CUR)
             self._ahead = 0
         while data:
