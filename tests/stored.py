@@ -3,6 +3,7 @@
 Read through the rados-shaped face of either kind of cluster, not through rbd_native's own port.
 """
 
+import re
 import struct
 import time
 from collections.abc import Mapping
@@ -10,6 +11,9 @@ from typing import Any, NamedTuple
 
 _ALL = 1 << 30
 _TIME_KEYS = ("create_timestamp", "access_timestamp", "modify_timestamp")
+_NOW = b"<now>"
+_UUID = re.compile(rb"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_SIZE = re.compile(rb"(?<=\x02[\x01\x02])[^\0]\0\0\0(?=<)")
 _TRASH_TIMES = 16  # two times, in front of the state that ends the entry
 
 
@@ -41,16 +45,18 @@ def data_objects(rados_module: Any, ioctx: Any) -> list[str]:
     return sorted(found.key for found in ioctx.list_objects() if found.key.startswith("rbd_data."))
 
 
-def normal(pool: Mapping[str, Stored], pool_ids: Mapping[int, str] | None = None) -> dict[str, Stored]:
+def normal(
+    pool: Mapping[str, Stored], pool_ids: Mapping[int, str] | None = None, names: Mapping[str, str] | None = None
+) -> dict[str, Stored]:
     """The same with ids of images by their names, ids of pools as `pool_ids` says, and time stamps as one word.
 
-    Locks that nobody holds are left out. Time stamps that are not of the last minutes stay as they are, and so tell.
+    `names`: of images, by id, where several had the same one. Locks that nobody holds are left out. Time stamps that are not of the last minutes stay as they are, and so tell.
     """
-    return _Normal(pool, pool_ids or {}).pool()
+    return _Normal(pool, pool_ids or {}, names or {}).pool()
 
 
 class _Normal:
-    def __init__(self, pool: Mapping[str, Stored], pool_ids: Mapping[int, str]) -> None:
+    def __init__(self, pool: Mapping[str, Stored], pool_ids: Mapping[int, str], names: Mapping[str, str]) -> None:
         self._pool = pool
         self._pool_ids = pool_ids
         nothing = Stored(b"", {}, {})
@@ -59,6 +65,7 @@ class _Normal:
         for key, value in pool.get("rbd_trash", nothing).omap.items():
             (length,) = struct.unpack_from("<I", value, 7)
             self._names[key.removeprefix("id_")] = value[11 : 11 + length].decode()
+        self._names |= names
 
     def pool(self) -> dict[str, Stored]:
         return {self.key(name): self.stored(name) for name in self._pool}
@@ -83,8 +90,28 @@ class _Normal:
             number = int.from_bytes(value, "little")
             return self._pool_ids.get(number, str(number)).encode()
         if oid == "rbd_trash" and key.startswith("id_"):
-            return value[: -_TRASH_TIMES - 1] + _recent(value[-17:-9]) + _recent(value[-9:-1]) + value[-1:]
+            return value[: -_TRASH_TIMES - 1] + _recent(value[-17:-9]) + _later(value[-17:-1]) + value[-1:]
+        if key.startswith("snapshot_"):
+            value = _UUID.sub(b"<uuid>", self.times(value))
+        if key == "parent" or key.startswith("snap_children_"):
+            value = _SIZE.sub(b"<size>", self.pools(value))  # that of an id within: they are not all as long
+        if key.startswith("snap_children_"):  # in the order of ids
+            return b"".join(sorted(re.split(rb"(?=\x02\x01<size>)", self.ids(value))))
         return self.ids(value)
+
+    def pools(self, value: bytes) -> bytes:
+        """Numbers of pools, where there can hardly be another number of 64 bits that is the same."""
+        for number, role in self._pool_ids.items():
+            value = value.replace(struct.pack("<q", number), f"<{role}>".encode())
+        return value
+
+    @staticmethod
+    def times(value: bytes) -> bytes:
+        """Time stamps of the last minutes, wherever they are."""
+        for place in range(len(value) - 7):
+            if _recent(value[place : place + 8]) == _NOW:
+                return value[:place] + _NOW + value[place + 8 :]
+        return value
 
     def ids(self, value: bytes) -> bytes:
         """Ids, and data prefixes made of them, with the lengths in front of them: those differ too."""
@@ -108,6 +135,13 @@ def _free(key: str, value: bytes) -> bool:
     return key.startswith("lock.") and value[6:10] == b"\0\0\0\0"
 
 
+def _later(times: bytes) -> bytes:
+    """The second of two time stamps, as what it is later than the first."""
+    seconds, nanoseconds, later, then = struct.unpack("<IIII", times)
+    delay = "for ever" if later == 2**32 - 1 else f"+{later - seconds}"
+    return f"<{delay}>".encode() if nanoseconds == then else times[8:]
+
+
 def _recent(value: bytes) -> bytes:
     seconds, nanoseconds = struct.unpack("<II", value)
-    return b"<now>" if -5 < time.time() - seconds < 300 and nanoseconds < 10**9 else value
+    return _NOW if -5 < time.time() - seconds < 300 and nanoseconds < 10**9 else value

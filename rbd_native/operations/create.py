@@ -65,12 +65,12 @@ async def create(io: Io, name: str, wish: Wish) -> str:
         if await headers.exists(io, oid):
             raise RadosError(errno.EEXIST, name)
     plan = await _plan(io, wish, _order(wish, settings), settings)
+    if settings.flag("rbd_validate_pool"):
+        await pool.validate(plan.data_io or io)
     if io.namespace:
         await call(io, names.DIRECTORY, cls_rbd.dir_state_assert(DirectoryState.READY))
     if not name:
         raise RadosError(errno.EINVAL, "an image needs a name")
-    if settings.flag("rbd_validate_pool"):
-        await pool.validate(plan.data_io or io)
     return await _lay_out(io, name, plan)
 
 

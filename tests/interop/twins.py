@@ -4,7 +4,7 @@ What may differ: the words of a TypeError or OverflowError, which are those of t
 """
 
 import datetime
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import rados
@@ -76,18 +76,19 @@ class Twins:
         assert mine == theirs, f"librbd: {theirs}, ours: {mine}"
         return mine
 
-    def stored(self, namespace: str = "") -> dict[str, Stored]:
-        """Both pools, and their data pools, hold the same; that, with ids and times taken out."""
+    def stored(self, namespace: str = "", names: Iterable[Mapping[str, str]] = ({}, {})) -> dict[str, Stored]:
+        """Both pools, and their data pools, hold the same; that, with ids and times taken out. `names`: of images by id, on
+        either side, where several had the same one."""
         found = []
-        for client, pools, number, own in zip(
-            self._clusters, zip(self.pools, self.data_pools, strict=True), self._ids, self._own, strict=True
+        for client, pools, number, own, known in zip(
+            self._clusters, zip(self.pools, self.data_pools, strict=True), self._ids, self._own, names, strict=True
         ):
             everything: dict[str, Stored] = {}
             for prefix, pool in zip(("", "data:"), pools, strict=True):
                 with client.open_ioctx(pool) as ioctx:
                     ioctx.set_namespace(namespace)
                     everything |= {prefix + name: one for name, one in contents(rados, ioctx).items()}
-            found.append(normal(everything, {number: "data pool", own: "pool"}))
+            found.append(normal(everything, {number: "data pool", own: "pool"}, known))
         theirs, mine = found
         pairs = {name: (theirs.get(name), mine.get(name)) for name in theirs | mine}
         different = {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
