@@ -50,7 +50,8 @@ def normal(
 ) -> dict[str, Stored]:
     """The same with ids of images by their names, ids of pools as `pool_ids` says, and time stamps as one word.
 
-    `names`: of images, by id, where several had the same one. Locks that nobody holds are left out. Time stamps that are not of the last minutes stay as they are, and so tell.
+    `names`: of images, by id, where several had the same one. Locks that nobody holds are left out. Time stamps that are
+    not of the last minutes stay as they are, and so tell.
     """
     return _Normal(pool, pool_ids or {}, names or {}).pool()
 
