@@ -79,7 +79,7 @@ class Image(AioMethods, CopyMethods, DiffMethods, FamilyMethods, LockMethods, Sn
                 port_for(ioctx),
                 name=key if by_name else None,
                 identifier=None if by_name else key,
-                snapshot=snapshot if snapshot is None or isinstance(snapshot, int) else name_text(snapshot, "snapshot"),
+                snapshot=_snapshot(snapshot),
                 read_only=bool(read_only),
             ),
             by_name,
@@ -352,6 +352,11 @@ class ConfigImageIterator:
     def __iter__(self) -> Iterator[dict[str, Any]]:
         for name, value, source in self._listing:
             yield {"name": name, "value": value, "source": source}
+
+
+def _snapshot(given: str | bytes | int | None) -> str | int | None:
+    """As the layers below take it. "" is none, as in the binding."""
+    return given if given is None or isinstance(given, int) else name_text(given, "snapshot") or None
 
 
 def _as_given(snapshot: str | bytes | int | None) -> bytes | int | None:
