@@ -35,7 +35,7 @@ Calls = tuple[Exec, ...]
 class Kind(NamedTuple):
     """A sort of object.
 
-    domains: name of a parameter, of a field or "method.parameter" to the values to draw from. begin: calls
+    domains: name of a parameter, of a field, "method.parameter" or "class.field" to the values to draw from. begin: calls
     one of which most sequences start with. compound: also two calls as one write. watched: some objects are
     watched by the caller. often: names of methods that are tried more than others. inputs: by method,
     requests drawn as a whole.

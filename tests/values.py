@@ -64,7 +64,7 @@ def values_of(hint: Any) -> SearchStrategy[Any]:
 
 
 class Values:
-    """Values of declared types. `domains`: name of a parameter or field to what it may be, of any types."""
+    """Values of declared types. `domains`: name of a parameter, of a field or "class.field" to what it may be."""
 
     def __init__(self, source: Source, domains: Mapping[str, Sequence[Any]] | None = None) -> None:
         self.source = source
@@ -95,7 +95,9 @@ class Values:
         if kind is EntityName and self._domains is not None:
             return EntityName(EntityType.CLIENT, self.source.pick(self._domains["client"]))
         hints = typing.get_type_hints(kind, include_extras=True)
-        return kind(**{field.name: self.of(hints[field.name], field.name) for field in dataclasses.fields(kind)})
+        names = {field.name: f"{kind.__name__}.{field.name}" for field in dataclasses.fields(kind)}
+        known = self._domains or {}
+        return kind(**{name: self.of(hints[name], full if full in known else name) for name, full in names.items()})
 
     def _leaf(self, base: Any, codec: Codec, name: str) -> Any:
         if base == SnapshotNamespace:
