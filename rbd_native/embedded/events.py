@@ -14,6 +14,7 @@ import logging
 import sqlite3
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Final
@@ -53,6 +54,10 @@ class Watch(PortWatch):
 
     def close(self) -> Call:
         return _Unwatch(self._events, self)
+
+    def drop(self) -> None:
+        """Beyond the port: see to it that it is closed, some time soon."""
+        self._events.drop(self)
 
 
 class _Unwatch(Call):
@@ -133,6 +138,7 @@ class Events:
         self._thread: threading.Thread | None = None
         self._stopping = False
         self._last_ping = 0.0
+        self._dropped: deque[Watch] = deque()
         self.callbacks = _Callbacks()
 
     # --- what the client asks for ---
@@ -165,6 +171,11 @@ class Events:
         if known is None:
             return Outcome(0)
         return self._connection.forget_watch(watch.cookie)
+
+    def drop(self, watch: Watch) -> None:
+        """Unwatch some time soon. For finalizers, which may come at any point of any thread: it takes no lock."""
+        watch.closed = True
+        self._dropped.append(watch)
 
     def age(self, cookie: int) -> float | None:
         """Seconds since a watch was confirmed; None where it is lost or closed."""
@@ -239,6 +250,8 @@ class Events:
             return time.time() + _RETRY
 
     def _see_to_all(self) -> float:
+        while self._dropped:
+            self.unwatch(self._dropped.popleft())
         with self._guard:
             mine = {cookie: watch for cookie, watch in self._watches.items() if watch.placed}
             waiting = list(self._answers)
@@ -279,7 +292,7 @@ class Events:
                 self.callbacks.post(watch, lambda watch=watch, one=one: self._answer(watch, one))  # type: ignore[misc]
 
     def _answer(self, watch: Watch, one: watches.Notification) -> None:
-        if watch.cookie not in self._watches:
+        if watch.closed or watch.cookie not in self._watches:
             return
         try:
             reply = watch.on_notify(one.notifier, one.id, one.payload)

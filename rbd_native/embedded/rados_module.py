@@ -108,9 +108,9 @@ class Rados:
         if self.state == "shutdown":
             return
         self.state = "shutdown"
-        self.dispatcher.stop()
         if self._connection is not None:
             self._connection.shutdown()
+        self.dispatcher.stop()
         if self._own is not None:
             self._own.close()
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
+from rbd_native.embedded.events import Watch as Watched
 from rbd_native.embedded.rados_errors import make_ex
 from rbd_native.embedded.rados_ops import report, run_callback
 from rbd_native.rados import port
@@ -29,10 +30,11 @@ class Watch:
     ) -> None:
         self._ioctx = ioctx
         self._cookie = 0
+        self._watch: Watched | None = None
         outcome = _register(ioctx, oid, weakref.ref(self), callback, error_callback, timeout or 0)
         if outcome.rv < 0:
             raise make_ex(outcome.rv, "watch error")
-        self._watch: port.Watch | None = outcome.value
+        self._watch = outcome.value
         self._cookie = outcome.value.cookie
 
     def __enter__(self) -> Watch:
@@ -41,6 +43,11 @@ class Watch:
     def __exit__(self, type_: Any, value: Any, traceback: Any) -> Literal[False]:
         self.close()
         return False
+
+    def __del__(self) -> None:
+        watch = getattr(self, "_watch", None)
+        if watch is not None:
+            watch.drop()
 
     def get_id(self) -> int:
         return self._cookie

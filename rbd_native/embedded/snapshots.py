@@ -12,60 +12,13 @@ trimming a clone gives its chunks to the next older one that lacks them.
 
 from __future__ import annotations
 
-import json
 import sqlite3
-from collections.abc import Iterable
 from typing import Final
 
-from rbd_native.embedded import objects
+from rbd_native.embedded import extents, objects
 from rbd_native.embedded.objects import Row, State
 from rbd_native.embedded.store import CHUNK, HEAD_STATE, count
 from rbd_native.rados.port import HEAD, Clone, SnapContext, SnapSet
-
-Ranges = list[tuple[int, int]]
-"""Disjoint, ascending (offset, length)."""
-
-
-# --- sets of ranges --------------------------------------------------------------------------------------------------
-
-
-def union(ranges: Iterable[tuple[int, int]]) -> Ranges:
-    """Any ranges as disjoint, ascending ones, none of them empty."""
-    merged: list[list[int]] = []
-    for offset, length in sorted(ranges):
-        if not length:
-            continue
-        if merged and offset <= merged[-1][1]:
-            merged[-1][1] = max(merged[-1][1], offset + length)
-        else:
-            merged.append([offset, offset + length])
-    return [(start, end - start) for start, end in merged]
-
-
-def subtract(ranges: Ranges, gone: Ranges) -> Ranges:
-    left: Ranges = []
-    for offset, length in ranges:
-        end = offset + length
-        for gone_offset, gone_length in gone:
-            if gone_offset >= end:
-                break
-            if gone_offset + gone_length <= offset:
-                continue
-            if gone_offset > offset:
-                left.append((offset, gone_offset - offset))
-            offset = gone_offset + gone_length
-        if offset < end:
-            left.append((offset, end - offset))
-    return left
-
-
-def intersect(ranges: Ranges, others: Ranges) -> Ranges:
-    return subtract(ranges, subtract(ranges, others))
-
-
-def _load(text: str) -> Ranges:
-    return [(offset, length) for offset, length in json.loads(text)]
-
 
 # --- reading ---------------------------------------------------------------------------------------------------------
 
@@ -87,7 +40,7 @@ def state_at(db: sqlite3.Connection, pool: int, row: Row | None, snap: int) -> S
 
 def snap_set(db: sqlite3.Connection, row: Row) -> SnapSet:
     clones = [
-        Clone(clone, _snaps(db, row, clone), tuple(_load(overlap)), size)
+        Clone(clone, _snaps(db, row, clone), extents.ranges(extents.unpack(overlap)), size)
         for clone, size, overlap in db.execute(
             "SELECT id, size, overlap FROM clone WHERE obj = ? ORDER BY id", (row.id,)
         ).fetchall()
@@ -132,7 +85,7 @@ def make_writable(db: sqlite3.Connection, pool: int, row: Row, snapc: SnapContex
 
 
 def _clone(db: sqlite3.Connection, pool: int, row: Row, clone: int, snaps: list[int]) -> None:
-    overlap = json.dumps([(0, row.size)] if row.size else [])
+    overlap = extents.pack(extents.of([(0, row.size)]))
     values = (row.id, clone, row.size, row.mtime, row.version, row.omap, overlap)
     db.execute("INSERT INTO clone VALUES (?, ?, ?, ?, ?, ?, ?)", values)
     db.executemany("INSERT INTO clone_snap VALUES (?, ?, ?, ?)", [(pool, snap, row.id, clone) for snap in snaps])
@@ -143,14 +96,18 @@ def _clone(db: sqlite3.Connection, pool: int, row: Row, clone: int, snaps: list[
         )
 
 
-def note_changes(db: sqlite3.Connection, row: Row, changed: Ranges) -> None:
+def note_changes(db: sqlite3.Connection, row: Row, changed: list[tuple[int, int]]) -> None:
     """After a change to the head's data: the newest clone no longer shares these ranges with it."""
     if not row.top or not changed:
         return
     where = (row.id, row.top)
     (old,) = db.execute("SELECT overlap FROM clone WHERE obj = ? AND id = ?", where).fetchone()
-    left = json.dumps(subtract(_load(old), union(changed)))
-    db.execute("UPDATE clone SET overlap = ? WHERE obj = ? AND id = ?", (left, *where))
+    shared = extents.unpack(old)
+    for offset, length in changed:
+        extents.cut(shared, offset, length)
+    left = extents.pack(shared)
+    if left != old:
+        db.execute("UPDATE clone SET overlap = ? WHERE obj = ? AND id = ?", (left, *where))
 
 
 def has_omap(db: sqlite3.Connection, clone: State) -> bool:
@@ -158,7 +115,7 @@ def has_omap(db: sqlite3.Connection, clone: State) -> bool:
     return bool(found[0])
 
 
-def roll_back(db: sqlite3.Connection, row: Row, to: State) -> Ranges:
+def roll_back(db: sqlite3.Connection, row: Row, to: State) -> list[tuple[int, int]]:
     """Make the head's data, xattrs and omap those of one of its clones. Returns the ranges that changed."""
     last = HEAD_STATE
     wanted = objects.chunks(db, to, 0, last)
@@ -176,11 +133,14 @@ def roll_back(db: sqlite3.Connection, row: Row, to: State) -> Ranges:
     return changed
 
 
-def _changed_since(db: sqlite3.Connection, row: Row, to: State) -> Ranges:
-    shared: Ranges = [(0, to.size)]
+def _changed_since(db: sqlite3.Connection, row: Row, to: State) -> list[tuple[int, int]]:
+    shared = extents.of([(0, to.size)])
     for (overlap,) in db.execute("SELECT overlap FROM clone WHERE obj = ? AND id >= ?", (row.id, to.state)):
-        shared = intersect(shared, _load(overlap))
-    return subtract([(0, max(row.size, to.size))], shared)
+        shared = extents.intersection(shared, extents.unpack(overlap))
+    changed = extents.of([(0, max(row.size, to.size))])
+    for offset, length in extents.ranges(shared):
+        extents.cut(changed, offset, length)
+    return list(extents.ranges(changed))
 
 
 # --- the pool's snapshots --------------------------------------------------------------------------------------------
@@ -210,7 +170,7 @@ def _trim(db: sqlite3.Connection, obj: int, clone: int) -> None:
     older = db.execute(_OLDER, (obj, clone)).fetchone()
     if older is not None:
         db.execute("UPDATE OR IGNORE chunk SET state = ? WHERE obj = ? AND state = ?", (older[0], obj, clone))
-        shared = json.dumps(intersect(_load(older[1]), _load(overlap)))
+        shared = extents.pack(extents.intersection(extents.unpack(older[1]), extents.unpack(overlap)))
         db.execute("UPDATE clone SET overlap = ? WHERE obj = ? AND id = ?", (shared, obj, older[0]))
     for table in ("chunk", "xattr", "omap"):
         db.execute(f"DELETE FROM {table} WHERE obj = ? AND state = ?", (obj, clone))

@@ -206,10 +206,19 @@ def survey(steps: tuple[Any, ...]) -> bool:
             raise TypeError(f"not a step of a write: {inner!r}")
         elif kind not in _CONDITIONS:
             writes = True
-        carried += len(getattr(inner, "data", b""))
+        carried += _weight(inner)
     if carried > MAX_MESSAGE:
         raise Refusal(-errno.EMSGSIZE)
     return writes
+
+
+def _weight(step: Any) -> int:
+    """Bytes of data that a step sends along."""
+    if type(step) is port.OmapSet:
+        return sum(len(key) + len(value) for key, value in step.values.items())
+    if type(step) is port.SetXattr:
+        return len(step.value)
+    return memoryview(step.data).nbytes if hasattr(step, "data") else 0
 
 
 # --- common ----------------------------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ import pytest
 import rados
 
 from rbd_native import embedded
+from rbd_native.embedded.conf import OPTIONS, PATH_OPTION
 
 CLASSES = (
     "Completion", "Ioctx", "Object", "ObjectIterator", "OmapIterator", "OpCtx", "Rados", "ReadOp", "ReadOpCtx", "Version",
@@ -150,3 +151,12 @@ def test_what_is_not_there_says_so() -> None:
         assert caught.value.errno == 95
         with embedded.WriteOpCtx() as op, pytest.raises(embedded.OSError, match="equality"):
             op.omap_cmp("key", "value", 2)
+
+
+def test_defaults_of_options() -> None:
+    """Those of a client that has read no conf file."""
+    real = rados.Rados()
+    ours = {PATH_OPTION, "keyring"}  # the latter's default depends on names that an embedded cluster has no use for
+    mine = {name: option.render(option.default) for name, option in OPTIONS.items() if name not in ours}
+    assert mine == {name: real.conf_get(name) for name in mine}
+    real.shutdown()

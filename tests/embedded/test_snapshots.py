@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rbd_native import embedded
-from rbd_native.embedded import snapshots
+from rbd_native.embedded import extents
 from rbd_native.embedded.client import Io
 from rbd_native.embedded.store import CHUNK
 from rbd_native.rados.port import (
@@ -30,28 +30,33 @@ from rbd_native.rados.port import (
     Zero,
 )
 
-# --- sets of ranges --------------------------------------------------------------------------------------------------
+# --- sets of bytes ---------------------------------------------------------------------------------------------------
 
 ranges = st.lists(st.tuples(st.integers(0, 60), st.integers(0, 20)), max_size=6)
 
 
-def bytes_of(extents: Any) -> set[int]:
-    return {byte for offset, length in extents for byte in range(offset, offset + length)}
+def bytes_of(some: Any) -> set[int]:
+    return {byte for offset, length in some for byte in range(offset, offset + length)}
 
 
 @given(ranges)
-def test_union_is_disjoint_and_ascending(some: list[tuple[int, int]]) -> None:
-    merged = snapshots.union(some)
-    assert bytes_of(merged) == bytes_of(some)
-    assert all(length > 0 for _, length in merged)
-    assert all(a + length < b for (a, length), (b, _) in itertools.pairwise(merged))
+def test_a_union_is_disjoint_and_ascending(some: list[tuple[int, int]]) -> None:
+    merged = extents.of(some)
+    assert bytes_of(extents.ranges(merged)) == bytes_of(some)
+    assert all(before < after for before, after in itertools.pairwise(merged))
+    assert extents.unpack(extents.pack(merged)) == merged
 
 
 @given(ranges, ranges)
 def test_difference_and_intersection(some: list[tuple[int, int]], others: list[tuple[int, int]]) -> None:
-    left, right = snapshots.union(some), snapshots.union(others)
-    assert bytes_of(snapshots.subtract(left, right)) == bytes_of(some) - bytes_of(others)
-    assert bytes_of(snapshots.intersect(left, right)) == bytes_of(some) & bytes_of(others)
+    left, right = extents.of(some), extents.of(others)
+    common = extents.intersection(left, right)
+    assert bytes_of(extents.ranges(common)) == bytes_of(some) & bytes_of(others)
+    for offset, length in others:
+        extents.cut(left, offset, length)
+    assert bytes_of(extents.ranges(left)) == bytes_of(some) - bytes_of(others)
+    for result in (left, common):
+        assert all(before < after for before, after in itertools.pairwise(result))
 
 
 # --- clones ----------------------------------------------------------------------------------------------------------

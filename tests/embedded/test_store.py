@@ -21,6 +21,7 @@ from rbd_native.rados.port import (
     Exec,
     GetXattr,
     ListSnaps,
+    ListWatchers,
     OmapGet,
     OmapGetByKeys,
     OmapSet,
@@ -192,6 +193,7 @@ HUGE = 2**200
         ([Truncate(-1)], -22),
         ([Write(0, bytes((90 << 20) + 1))], -90),
         ([WriteFull(bytes(50 << 20)), Append(bytes(50 << 20))], -90),
+        ([SetXattr("n", bytes(50 << 20)), OmapSet({b"k": bytes(50 << 20)})], -90),
         ([SetXattr("n" * 101, b"")], -36),
         ([AssertVersion(HUGE)], -75),
         ([CmpExt(HUGE, b"x")], -4095),
@@ -378,3 +380,17 @@ def test_a_pool_that_is_deleted_takes_all_with_it(cluster: embedded.Cluster) -> 
             assert db.execute(f"SELECT count(*) FROM {table}").fetchone() == (0,), table
     with pytest.raises(RadosError):
         connection.io(io.pool_id)
+
+
+def test_a_watch_that_nobody_holds_is_given_up(cluster: embedded.Cluster) -> None:
+    with embedded.Rados(cluster=cluster, conf={"osd_client_watch_timeout": "1"}) as client:
+        ioctx = client.open_ioctx("rbd")
+        ioctx.write_full("object", b"")
+        kept = ioctx.watch("object", lambda *_: b"")
+        ioctx.watch("object", lambda *_: b"")  # nobody holds this one
+        end = time.monotonic() + 5
+        io = cluster.connect().io(1)
+        while (found := io.read("object", [ListWatchers()]).block().outs[0]) and len(found) > 1:
+            assert time.monotonic() < end
+            time.sleep(0.02)
+        assert [watcher.cookie for watcher in found] == [kept.get_id()]
