@@ -94,7 +94,7 @@ def test_at_a_snapshot(ioctx: Any) -> None:
             assert (image.read(0, 4), image.size(), image.stat()["size"]) == (b"then", 4 * MIB, 4 * MIB)
             with pytest.raises(rbd.ReadOnlyImage):
                 image.write(b"x", 0)
-    for wrong in ("none", number + 1, ""):
+    for wrong in ("none", number + 1):
         with pytest.raises(rbd.ImageNotFound):
             rbd.Image(ioctx, "image", wrong)
     with rbd.Image(ioctx, "image") as image:
