@@ -24,7 +24,9 @@ from rbd_native.types import (
     MirrorImage,
     MirrorImageMap,
     MirrorImageState,
+    MirrorMode,
     MirrorPeer,
+    MirrorPeerDirection,
     TrashImageSource,
     TrashImageSpec,
 )
@@ -184,3 +186,23 @@ def test_two_calls_in_one_write(targets: tuple[Target, Target]) -> None:
     assert _both(targets, cls_rbd.dir_add_image("a", "i1"), cls_rbd.dir_add_image("a", "i2"))[0] == 0
     assert _both(targets, cls_rbd.dir_add_image("b", "i3"), cls_rbd.dir_add_image("", "i4"))[0] < 0
     assert _both(targets, cls_rbd.metadata_set({"a": b"2"}), cls_rbd.metadata_get("a"))[0] == 0
+
+
+def _peer(uuid: str, site_name: str, mirror_uuid: str, direction: MirrorPeerDirection) -> MirrorPeer:
+    return MirrorPeer(uuid, site_name, "client.x", direction=direction, mirror_uuid=mirror_uuid)
+
+
+@pytest.mark.parametrize("known", ["", "m1", "m3"])
+@pytest.mark.parametrize("pinged", [("s1", "m1"), ("s1", "m2"), ("s2", "m1"), ("s3", "m2")])
+def test_which_peer_was_pinged(known: str, pinged: tuple[str, str], targets: tuple[Target, Target]) -> None:
+    """Two peers, the first with and without a mirror uuid: which of them a ping by name and uuid is taken for."""
+    calls = (
+        cls_rbd.mirror_uuid_set("mine"),
+        cls_rbd.mirror_mode_set(MirrorMode.IMAGE),
+        cls_rbd.mirror_peer_add(_peer("p1", "s1", known, MirrorPeerDirection.RX)),
+        cls_rbd.mirror_peer_add(_peer("p2", "s2", "m2" if known == "m1" else "m1", MirrorPeerDirection.RX_TX)),
+    )
+    for call in calls:
+        assert _both(targets, call)[0] == 0
+    assert _both(targets, cls_rbd.mirror_peer_ping(*pinged, MirrorPeerDirection.TX))[0] == 0
+    assert _both(targets, cls_rbd.mirror_peer_list())[0] == 0
