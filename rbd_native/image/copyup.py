@@ -17,8 +17,9 @@ import errno
 from collections.abc import Iterator
 
 from rbd_native import cls_rbd, names
+from rbd_native.cls_client import mutate
 from rbd_native.constants import RBD_FEATURE_FAST_DIFF, RBD_FEATURE_OBJECT_MAP
-from rbd_native.header import Snapshot
+from rbd_native.header import INVALID_MAPS, Snapshot
 from rbd_native.image.context import ImageContext
 from rbd_native.image.reading import covered, read_parent
 from rbd_native.object_map import ObjectState
@@ -92,13 +93,15 @@ async def _under_snapshots(
     await image.copyups.enter(objectno)
     try:
         there = (await image.data_io.read(oid, (Stat(),)).bare()).rv == 0
+        keeper = image.head_map
         if not there:
             await _mark_snapshots(image, objectno)
-        if image.head_map is not None and (steps or not there):
-            await image.head_map.will_write(objectno)
-        if not there:
+            if keeper is not None and keeper.bits[objectno] == ObjectState.NONEXISTENT:
+                await keeper.update(objectno, _unchanged(image))
             await image.data_io.write(oid, bring, snapc=_NO_SNAPSHOTS)
         if steps:
+            if keeper is not None:
+                await keeper.will_write(objectno)
             await image.data_io.write(oid, steps, snapc=image.snapc)
         return not there
     finally:
@@ -109,16 +112,21 @@ async def _mark_snapshots(image: ImageContext, objectno: int) -> None:
     """The object will exist at every snapshot that overlaps the parent there: their maps say so before it does."""
     if not image.header.features & RBD_FEATURE_OBJECT_MAP:
         return
-    state = ObjectState.EXISTS
+    state: ObjectState = ObjectState.EXISTS
     for snapshot in _covering(image, objectno):
         oid = names.object_map(image.id, snapshot.info.id)
         reply = await image.io.write(
             oid, [cls_rbd.object_map_update(objectno, objectno + 1, state, None).step]
         ).bare()
-        if reply.rv < 0 and reply.rv != -errno.ENOENT:
-            raise RadosError(-reply.rv, oid, reply)
-        if image.header.features & RBD_FEATURE_FAST_DIFF:
-            state = ObjectState.EXISTS_CLEAN  # the later ones see no change since
+        if reply.rv < 0 and reply.rv != -errno.ENOENT:  # damaged: the snapshot's alone to be mistrusted
+            await mutate(image.io, image.header_oid, cls_rbd.set_flags(INVALID_MAPS, INVALID_MAPS, snapshot.info.id))
+            image.stale = True
+        state = _unchanged(image)  # the later ones see no change since
+
+
+def _unchanged(image: ImageContext) -> ObjectState:
+    """Of an object that is what it was at the snapshot before."""
+    return ObjectState.EXISTS_CLEAN if image.header.features & RBD_FEATURE_FAST_DIFF else ObjectState.EXISTS
 
 
 def _covering(image: ImageContext, objectno: int) -> Iterator[Snapshot]:

@@ -69,7 +69,7 @@ async def _objects(image: ImageContext, snapshot: Snapshot, progress: Progress) 
         if then is None:
             await keeper.invalidate()
         else:
-            await keeper.replace(then)
+            await keeper.replace(_all_changed(then))
 
 
 async def _map_of(image: ImageContext, snap: int, count: int) -> BitVector | None:
@@ -87,6 +87,18 @@ async def _map_of(image: ImageContext, snap: int, count: int) -> BitVector | Non
 async def _admit(keeper: HeadMap, then: BitVector) -> None:
     """Say of every object that will come back that it may be there, before it does: one step, the whole map."""
     merged = BitVector(len(then))
-    for (start, now), (_, later) in zip(keeper.bits.chunks(), then.chunks(), strict=True):
+    for (start, now), (_, later) in zip(keeper.bits.chunks(0, len(then)), then.chunks(), strict=True):
         merged.put(start, np.where(now != ObjectState.NONEXISTENT, now, later))
     await keeper.replace(merged)
+
+
+def _all_changed(then: BitVector) -> BitVector:
+    """The snapshot's map as the head's. What it calls unchanged is so since the snapshot before it, not since the newest
+    one, which is what that means in a head's map: there, whatever was rolled back has changed.
+
+    (librbd 16 takes the map as it is: the fast diff from a newer snapshot then does not see the rollback.)
+    """
+    changed = BitVector(len(then))
+    for start, states in then.chunks():
+        changed.put(start, np.where(states != ObjectState.NONEXISTENT, ObjectState.EXISTS, ObjectState.NONEXISTENT))
+    return changed
