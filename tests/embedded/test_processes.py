@@ -212,6 +212,7 @@ def test_one_on_the_blocklist_is_shut_out_at_once(io: Io, start: Callable[..., W
     assert start().write("object", "another client") == 0
 
 
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # from 3.12 on, where there are threads
 def test_a_forked_child_is_told_to_open_the_file_itself(io: Io) -> None:
     reader, writer = os.pipe()
     pid = os.fork()
