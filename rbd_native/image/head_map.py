@@ -4,8 +4,8 @@ The map may say that an object exists which does not; never the opposite. So it 
 and after a removal has taken it away, each time on the OSD first and then here. Each change asserts the map's own lock:
 one sent by a client that has been fenced and replaced fails, however late it arrives.
 
-A map that is damaged, missing or too small, or a change that fails, makes it invalid: the flags say so to everybody, and
-this handle goes on without it. A map that was invalid already is kept up, but never trusted.
+A map that is damaged, missing or too small, or a change that fails, makes it invalid: the flags say so to everybody. An
+invalid map is kept up, but never trusted, until it is made anew.
 
 Source: the sequences of operations of a running 16.2.15 librbd.
 """
@@ -39,7 +39,8 @@ _FATAL = (errno.ESHUTDOWN, errno.EBUSY)
 
 
 class HeadMap:
-    """`bits`: as the OSD has them. `enabled`: it is kept up. `trusted`: an object it calls absent is absent."""
+    """`bits`: as the OSD has them; of a map that could not be read, all that may exist. `trusted`: an object it calls
+    absent is absent."""
 
     def __init__(self, image: ImageContext) -> None:
         self._image = image
@@ -47,7 +48,7 @@ class HeadMap:
         self._guard = threading.Lock()
         self._changing = KeyedMutex()
         self.bits = BitVector()
-        self.enabled = True
+        self._distrusted = False
 
     @classmethod
     async def open(cls, image: ImageContext, fetched: bytes | None = None) -> HeadMap | None:
@@ -104,23 +105,25 @@ class HeadMap:
         except RadosError as error:
             if error.errno not in (errno.EINVAL, errno.ENOENT, errno.EIO):
                 raise
-            await self.invalidate()
-            if error.errno != errno.ENOENT:
-                await self._make_anew(objects)
+            await self._doubt(objects)
+            if error.errno != errno.ENOENT:  # an object without any data is left as it is, until the image is resized
+                await self._write(Truncate(0), _resize(objects))
         except ObjectMapCorrupt:
-            await self.invalidate()
-            await self._make_anew(objects)
+            await self._doubt(objects)
+            await self._write(Truncate(0), _resize(objects))
         else:
             if len(self.bits) < objects:
-                await self.invalidate()
-                await self._make_anew(objects)
+                await self._doubt(objects)
+                await self._write(_resize(objects))
 
-    async def _make_anew(self, objects: int) -> None:
-        await self._write(Truncate(0), cls_rbd.object_map_resize(objects, ObjectState.NONEXISTENT).step)
+    async def _doubt(self, objects: int) -> None:
+        """What the OSD has is of no use: here, all that may exist counts as existing."""
+        self.bits = BitVector(objects, ObjectState.EXISTS)
+        await self.invalidate()
 
     async def invalidate(self) -> None:
-        """Say that the map is not to be believed, and go on without it."""
-        self.enabled = False
+        """Say that the map is not to be believed. It is kept up all the same."""
+        self._distrusted = True
         image = self._image
         flags = RBD_FLAG_OBJECT_MAP_INVALID
         if image.header.features & RBD_FEATURE_FAST_DIFF:
@@ -132,7 +135,7 @@ class HeadMap:
 
     @property
     def trusted(self) -> bool:
-        return self.enabled and not self._image.header.flags & RBD_FLAG_OBJECT_MAP_INVALID
+        return not self._distrusted and not self._image.header.flags & RBD_FLAG_OBJECT_MAP_INVALID
 
     def may_exist(self, objectno: int) -> bool:
         """Whether the object may be there."""
@@ -142,7 +145,7 @@ class HeadMap:
 
     async def will_write(self, objectno: int) -> None:
         """Before a write to an object."""
-        if self.enabled and self.bits[objectno] != ObjectState.EXISTS:
+        if objectno < len(self.bits) and self.bits[objectno] != ObjectState.EXISTS:
             await self.update(objectno, ObjectState.EXISTS)
 
     async def update(self, objectno: int, state: ObjectState, expected: ObjectState | None = None) -> None:
@@ -155,35 +158,48 @@ class HeadMap:
 
     async def update_range(self, start: int, end: int, state: ObjectState, expected: ObjectState | None = None) -> None:
         """Set the entries of a range, or those of the expected state (EXISTS is also EXISTS_CLEAN)."""
-        if not self.enabled or start >= end:
-            return
-        if expected is None and end - start == 1 and self.bits[start] == state:
+        end = min(end, len(self.bits))
+        if start >= end or not self._matter(start, end, state, expected):
             return
         if await self._change(cls_rbd.object_map_update(start, end, state, expected).step):
             with self._guard:  # four entries share a byte
                 self.bits.set_range(start, end, state, expected)
 
+    def _matter(self, start: int, end: int, state: ObjectState, expected: ObjectState | None) -> bool:
+        """Whether any entry changes. An object that does not exist need not be noted as about to go."""
+        if state is ObjectState.PENDING and expected is None:
+            expected = ObjectState.EXISTS
+        if end - start == 1:
+            now = self.bits[start]
+            same = expected is None or now is expected
+            return (same or (now, expected) == (ObjectState.EXISTS_CLEAN, ObjectState.EXISTS)) and now is not state
+        found = dict(zip(ObjectState, self.bits.counts(start, end), strict=True))
+        if expected is None:
+            return found[state] < end - start
+        also = found[ObjectState.EXISTS_CLEAN] if expected is ObjectState.EXISTS else 0
+        return found[expected] + also > 0
+
     async def resize(self, objects: int) -> None:
         """New entries are of objects that do not exist; those that are dropped must be."""
-        if self.enabled and await self._change(cls_rbd.object_map_resize(objects, ObjectState.NONEXISTENT).step):
+        if await self._change(_resize(objects)):
             with self._guard:
                 self.bits.resize(objects)
 
     async def replace(self, bits: BitVector) -> None:
         """Save another map in its place, whole, in one step."""
-        if self.enabled and await self._change(cls_rbd.object_map_save(bits.encode()).step):
+        if await self._change(cls_rbd.object_map_save(bits.encode()).step):
             with self._guard:
                 self.bits = bits
 
     async def snap_add(self) -> None:
         """A snapshot was taken: what exists is as it is in it."""
-        if self.enabled and await self._change(cls_rbd.object_map_snap_add().step):
+        if await self._change(cls_rbd.object_map_snap_add().step):
             with self._guard:
                 self.bits.snap_add()
 
     async def snap_remove(self, removed: BitVector) -> None:
         """The newest snapshot goes: what it saw change has changed since the one before it."""
-        if self.enabled and await self._change(cls_rbd.object_map_snap_remove(removed.encode(with_crcs=False)).step):
+        if await self._change(cls_rbd.object_map_snap_remove(removed.encode(with_crcs=False)).step):
             with self._guard:
                 self.bits.snap_remove(removed)
 
@@ -199,7 +215,6 @@ class HeadMap:
             if error.errno == errno.ENOENT:  # librbd turns the feature off without asking the owner
                 self._image.stale = True
                 await self._image.fresh()
-            self.enabled = False
             if self._image.header.features & RBD_FEATURE_OBJECT_MAP:
                 await self.invalidate()
             return False
@@ -208,3 +223,8 @@ class HeadMap:
     async def _write(self, *steps: WriteStep) -> None:
         held = cls_lock.assert_locked(names.LOCK_NAME, LockType.EXCLUSIVE, "", "")
         await self._image.io.write(self._oid, [held.step, *steps])
+
+
+def _resize(objects: int) -> WriteStep:
+    """New entries say that there is no object."""
+    return cls_rbd.object_map_resize(objects, ObjectState.NONEXISTENT).step
