@@ -13,10 +13,13 @@ holds the same bytes as a real one. Importing this package imports neither rados
 """
 
 from rbd_native.api.completion import Completion
+from rbd_native.api.family import ChildIterator
 from rbd_native.api.group import Group
 from rbd_native.api.image import ConfigImageIterator, Image, MetadataIterator
+from rbd_native.api.locks import LockOwnerIterator, WatcherIterator
 from rbd_native.api.pool import ConfigPoolIterator, PoolMetadataIterator
 from rbd_native.api.rbd import RBD, ImageIterator
+from rbd_native.api.snapshots import SnapIterator
 from rbd_native.api.trash import TrashIterator
 from rbd_native.constants import (
     ECANCELED,
@@ -245,6 +248,7 @@ __all__ = [
     "RBD_SNAP_REMOVE_UNPROTECT",
     "RBD_WRITE_ZEROES_FLAG_THICK_PROVISION",
     "ArgumentOutOfRange",
+    "ChildIterator",
     "Completion",
     "ConfigImageIterator",
     "ConfigPoolIterator",
@@ -263,6 +267,7 @@ __all__ = [
     "ImageNotFound",
     "IncompleteWriteError",
     "InvalidArgument",
+    "LockOwnerIterator",
     "LogicError",
     "MetadataIterator",
     "NoSpace",
@@ -274,6 +279,8 @@ __all__ = [
     "PermissionError",
     "PoolMetadataIterator",
     "ReadOnlyImage",
+    "SnapIterator",
     "Timeout",
     "TrashIterator",
+    "WatcherIterator",
 ]

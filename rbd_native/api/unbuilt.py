@@ -106,7 +106,7 @@ def not_built(what: str) -> FunctionNotSupported:
 
 
 def _refusal(owner: str, name: str, parameters: str) -> Callable[..., Any]:
-    signature = _signature(parameters)
+    signature = signature_of(parameters)
 
     def refuse(*args: Any, **kwargs: Any) -> Any:
         signature.bind(*args, **kwargs)
@@ -120,7 +120,8 @@ def _refusal(owner: str, name: str, parameters: str) -> Callable[..., Any]:
     return refuse
 
 
-def _signature(parameters: str) -> inspect.Signature:
+def signature_of(parameters: str) -> inspect.Signature:
+    """Of a method, from its parameters as they are written in the tables, without self."""
     (function,) = ast.parse(f"def f{parameters}: ...").body
     assert isinstance(function, ast.FunctionDef)
     arguments = function.args.args

@@ -131,6 +131,7 @@ class Pair:
         return show
 
     def purge(self, days: int | None, threshold: float) -> None:
+        self.close()  # of several that cannot go, which is named depends on their ids
         when = days and datetime.datetime.now() + datetime.timedelta(days=days)
         self.call("trash_purge", when, threshold)
 
