@@ -182,19 +182,20 @@ class ClusterContract(Contract):
         assert do(io.in_namespace(namespace).read(oid, [Read(0, 9)])).outs == (b"x",)
 
     def test_applications(self, io: Io, do: Do, namespace: str) -> None:
+        app = "contract"  # always the same: a pool has room for four
         assert do(io.cluster.application_metadata(io.pool_id, namespace)).rv == -errno.ENOENT
-        assert do(io.cluster.application_enable(io.pool_id, namespace, True)).rv == 0
-        assert do(io.cluster.application_metadata(io.pool_id, namespace)).value == {}
+        assert do(io.cluster.application_enable(io.pool_id, app, True)).rv == 0
+        assert namespace not in do(io.cluster.application_metadata(io.pool_id, app)).value
         command: dict[str, Any] = {
             "prefix": "osd pool application set",
             "pool": do(io.cluster.pool_name(io.pool_id)).value,
-            "app": namespace,
-            "key": "key",
+            "app": app,
+            "key": namespace,
             "value": "value",
         }
         assert do(io.cluster.mon_command(command)).rv == 0
         do(io.cluster.wait_for_latest_map())
-        assert do(io.cluster.application_metadata(io.pool_id, namespace)).value == {"key": "value"}
+        assert do(io.cluster.application_metadata(io.pool_id, app)).value[namespace] == "value"
 
     def test_a_command_that_is_none(self, io: Io, do: Do) -> None:
         assert do(io.cluster.mon_command({"prefix": "no such command"})).rv == -errno.EINVAL
