@@ -27,7 +27,7 @@ class Layout(NamedTuple):
 
     order: int
     unit: int
-    count: int
+    stripes: int
 
 
 layouts = st.builds(
@@ -67,14 +67,14 @@ class Pool:
     def create(self, layout: Layout, mask: int) -> str:
         name = self.new_name()
         real.RBD().create(
-            self.ioctx, name, OBJECTS << layout.order, layout.order, False, mask, layout.unit, layout.count
+            self.ioctx, name, OBJECTS << layout.order, layout.order, False, mask, layout.unit, layout.stripes
         )
         return name
 
     def clone(self, parent: str, snapshot: str, layout: Layout, mask: int) -> str:
         name = self.new_name()
         real.RBD().clone(
-            self.ioctx, parent, snapshot, self.ioctx, name, mask, layout.order, layout.unit, layout.count
+            self.ioctx, parent, snapshot, self.ioctx, name, mask, layout.order, layout.unit, layout.stripes
         )
         return name
 
@@ -99,7 +99,7 @@ def live(image: Any, history: list[Any], taken: Iterator[int]) -> None:
         if verb == "resize":
             image.resize(max(1, argument * (OBJECTS << image.stat()["order"]) // 64))
         elif verb == "snap":
-            image.create_snap(f"s{next(taken)}")
+            image.create_snap(argument or f"s{next(taken)}")
         elif verb in ("forget", "back"):
             if argument < len(names):
                 (image.remove_snap if verb == "forget" else image.rollback_to_snap)(names[argument])
@@ -142,7 +142,7 @@ def compare(ioctx: Any, name: str, part: tuple[int, int]) -> int:
     return seen
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
 @given(layouts, features, histories, st.booleans(), places)
 def test_same_extents(
     images: Pool, layout: Layout, mask: int, history: list[Any], by_librbd: bool, part: tuple[int, int]
@@ -153,7 +153,7 @@ def test_same_extents(
     compare(images.ioctx, name, part)
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
 @given(layouts, layouts, features, features, histories, histories, st.booleans(), st.booleans(), places)
 def test_same_extents_of_clones(
     images: Pool,
