@@ -175,7 +175,7 @@ steps = st.sampled_from([*OFTEN, *OFTEN, *STEPS]).flatmap(lambda name: st.tuples
 PHASES = (Phase.explicit, Phase.reuse, Phase.generate)
 
 
-@settings(max_examples=20, deadline=None, phases=PHASES, suppress_health_check=list(HealthCheck))
+@settings(max_examples=10, deadline=None, phases=PHASES, suppress_health_check=list(HealthCheck))
 @given(script=st.lists(steps, min_size=8, max_size=24))
 def test_sequences(twins: Twins, script: list[tuple[str, tuple[Any, ...]]]) -> None:
     pair = Pair(twins)
@@ -228,7 +228,7 @@ def rewrite(ioctx: Any, identifier: str, source: int, state: int) -> None:
         ioctx.operate_write_op(write, "rbd_trash")
 
 
-@pytest.mark.parametrize("call", [("trash_restore", "x"), ("trash_restore", ""), ("trash_remove",), ("trash_remove", True)])
+@pytest.mark.parametrize("call", [("trash_restore", ""), ("trash_remove",)])
 @pytest.mark.parametrize("state", range(4))
 @pytest.mark.parametrize("source", range(6))
 def test_every_source_and_state(twins: Twins, source: int, state: int, call: tuple[Any, ...]) -> None:
@@ -238,7 +238,6 @@ def test_every_source_and_state(twins: Twins, source: int, state: int, call: tup
         pair.call("trash_move", "a", 0)
         for ioctx, (identifier,) in zip(twins.ioctxs, pair.ids, strict=True):
             rewrite(ioctx, identifier, source, state)
-        pair.listed()
         pair.on_entry(call[0], 0, *call[1:])
         pair.listed()
         twins.stored()
