@@ -132,7 +132,7 @@ def test_many_snapshots(targets: tuple[Target, Target]) -> None:
 
 
 def _write(io: Io, snapc: SnapContext, *steps: Any) -> int:
-    return io.write(OID, list(steps), snapc=snapc).block().rv
+    return io.write(OID, list(steps), snapc=snapc).block().rv  # type: ignore[no-any-return]
 
 
 def test_assert_snapc_seq(targets: tuple[Target, Target]) -> None:

@@ -56,7 +56,7 @@ def _named(*names: str) -> tuple[Method[Any, Any], ...]:
 
 _SNAPSHOTS = tuple(method for method in _of(cls_rbd.snapshots) if not method.name.startswith("snap_"))
 _HEADER_DOMAINS: dict[str, Sequence[Any]] = {
-    **LISTS,
+    **LISTS,  # type: ignore[dict-item]
     "snap_id": [1, 2, 3, 4, c.NOSNAP, c.MAXSNAP],
     "size": [0, 4096, 1 << 20, 1 << 22],
     "order": [12, 22],
@@ -125,7 +125,7 @@ DIRECTORY = Kind(
         "dir_state_assert", "dir_state_set", "get_all_features",
     ),
     domains={
-        **LISTS,
+        **LISTS,  # type: ignore[dict-item]
         "name": ["", "a", "b", "\u00e9", "\udcff"],
         "source": ["a", "b"],
         "destination": ["", "a", "b", "c"],
@@ -138,11 +138,11 @@ GROUP_DIRECTORY = DIRECTORY._replace(
 )
 TRASH = Kind(
     methods=_named("trash_add", "trash_remove", "trash_list", "trash_get", "trash_state_set"),
-    domains={**LISTS, "image_id": ["i1", "i2", "a", "", "not valid"], "name": ["a"]},
+    domains={**LISTS, "image_id": ["i1", "i2", "a", "", "not valid"], "name": ["a"]},  # type: ignore[dict-item]
 )
 NAMESPACE = Kind(
     methods=_named("namespace_add", "namespace_remove", "namespace_list"),
-    domains={**LISTS, "name": ["a", "b", "c", ""]},
+    domains={**LISTS, "name": ["a", "b", "c", ""]},  # type: ignore[dict-item]
 )
 CHILDREN = Kind(
     methods=_named("add_child", "remove_child", "get_children"),
@@ -161,7 +161,7 @@ GROUP_HEADER = Kind(
         "group_snap_get_by_id", "group_snap_list", "group_snap_list_order",
     ),
     domains={
-        **LISTS,
+        **LISTS,  # type: ignore[dict-item]
         "pool_id": [-1, 1, 2, 255, -2],
         "image_id": ["", "i1", "i2", "a_b"],
         "id": ["s1", "s2", "s3", ""],
@@ -243,7 +243,7 @@ IMAGES = Kind(
         and "map" not in method.name
     ),
     domains={
-        **LISTS,
+        **LISTS,  # type: ignore[dict-item]
         "mirror_uuid": ["m1", "m1", "m2", "", ""],
         "MirrorPeer.mirror_uuid": ["m1", "m1", "m2"],
         "MirrorPeer.direction": [*MirrorPeerDirection, MirrorPeerDirection.TX],
@@ -263,7 +263,7 @@ LEADER = Kind(
     methods=tuple(
         method for method in _of(cls_rbd.mirror) if method.name.startswith(("mirror_instances_", "mirror_image_map_"))
     ),
-    domains={**LISTS, "instance_id": ["1", "2", ""], "global_id": ["a", "b", ""]},
+    domains={**LISTS, "instance_id": ["1", "2", ""], "global_id": ["a", "b", ""]},  # type: ignore[dict-item]
 )
 LOCK = Kind(
     methods=_of(cls_lock),

@@ -75,7 +75,7 @@ class Version(NamedTuple):
 class Context(NamedTuple):
     """A snapshot context of the first so many snapshots, without some, and with a seq that may be newer than all."""
 
-    count: int
+    count: int  # type: ignore[assignment]
     without: int
     ahead: int
 

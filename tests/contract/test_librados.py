@@ -355,7 +355,7 @@ def test_freed_contexts_are_given_back(io: Io) -> None:
     library = _session.library()
     freed: list[int] = []
     destroy = library.ioctx_destroy
-    library.ioctx_destroy = lambda pointer: (freed.append(pointer), destroy(pointer))
+    library.ioctx_destroy = lambda pointer: (freed.append(pointer), destroy(pointer))  # type: ignore[attr-defined, func-returns-value]
     try:
         other = io.in_namespace("short-lived")
         do(other.read("none", [Stat()]))
@@ -364,7 +364,7 @@ def test_freed_contexts_are_given_back(io: Io) -> None:
         del other
         gc.collect()
     finally:
-        library.ioctx_destroy = destroy
+        library.ioctx_destroy = destroy  # type: ignore[attr-defined]
     # For head, snapshot and context: one to submit on, and one that a blocking call used.
     assert len(freed) == len(set(freed)) == 6
 
@@ -411,9 +411,9 @@ def test_memory_does_not_grow(io: Io) -> None:
     ]
 
     async def one() -> None:
-        await io.read("leak", steps)
-        await io.read("leak", [*steps, GetXattr("none")]).bare()
-        await io.read("leak", [*steps, CmpExt(0, b"other")]).bare()
+        await io.read("leak", steps)  # type: ignore[arg-type]
+        await io.read("leak", [*steps, GetXattr("none")]).bare()  # type: ignore[list-item]
+        await io.read("leak", [*steps, CmpExt(0, b"other")]).bare()  # type: ignore[list-item]
         await io.read("leak", [ListSnaps()])
         await io.read("leak", [ListWatchers()])
         await io.write("leak", [Write(5, b"x" * 10000), CmpExt(0, b"other")]).bare()

@@ -631,7 +631,7 @@ def a_client_on_the_blocklist(side: Side) -> Any:
     io.write("a", b"before")
     lost = threading.Event()
     errors: list[int] = []
-    watch = io.watch("a", lambda *_: b"", lambda _cookie, code: (errors.append(code), lost.set()))
+    watch = io.watch("a", lambda *_: b"", lambda _cookie, code: (errors.append(code), lost.set()))  # type: ignore[func-returns-value]
     side.client.blocklist_add(victim.get_addrs(), 60)
     side.client.wait_for_latest_osdmap()
     side.io.write("a", b"BEFORE")

@@ -80,7 +80,7 @@ class Content:
         match step:
             case Write(offset, data):
                 self._reach(offset + len(data))
-                self.data[offset : offset + len(data)] = data
+                self.data[offset : offset + len(data)] = data  # type: ignore[index]
             case WriteFull(data):
                 self.data = bytearray(data)
             case Truncate(size) if self.data is not None:

@@ -22,7 +22,7 @@ watches: list[Any] = []
 
 def main(path: str, deaf: bool) -> None:
     if deaf:
-        bell.make = lambda *_: bell.LocalBell()  # type: ignore[assignment]
+        bell.make = lambda *_: bell.LocalBell()
     cluster = embedded.Cluster(path)
     connection = cluster.connect()
     verbs = Verbs(connection)

@@ -100,7 +100,7 @@ def test_deep_copy(backend: Backend, layout: dict[str, Any], seed: int) -> None:
 def test_copy(backend: Backend, layout: dict[str, int]) -> None:
     rng = random.Random(7)
     ioctx = backend.ioctx()
-    rbd.RBD().create(ioctx, "source", SIZE, **layout)
+    rbd.RBD().create(ioctx, "source", SIZE, **layout)  # type: ignore[arg-type]
     with rbd.Image(ioctx, "source") as source:
         expected = history(source, rng, 2)
         source.metadata_set("who", "me")

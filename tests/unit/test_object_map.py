@@ -456,7 +456,7 @@ class Model(RuleBasedStateMachine):
         assert self.vector.encode() == model_file(self.n, self.slots, block_size=self.BLOCK_SIZE)
 
 
-class TestModel(Model.TestCase):
+class TestModel(Model.TestCase):  # type: ignore[misc, valid-type]
     settings = settings(max_examples=150, stateful_step_count=20)
 
     @pytest.fixture(autouse=True)
