@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from benchmarks import measure
-from benchmarks.subjects import Disk, Subject
+from benchmarks.subjects import SPARSE_OBJECTS, Disk, Subject
 
 MANAGED = 20  # images created, then removed, in a round
 EMPTY_SIZE = 64 << 20
@@ -61,6 +61,16 @@ def remove(bench: Bench) -> float:
     return _each(_names(), bench.subject.remove)
 
 
+def whole_object_diffs(bench: Bench) -> float:
+    if bench.subject.diff() != SPARSE_OBJECTS:  # the first one, which also makes the image, does not count
+        raise measure.Failed("the diff does not tell what was written")
+    told, began = 0, time.perf_counter()
+    while (passed := time.perf_counter() - began) < bench.seconds:
+        bench.subject.diff()
+        told += 1
+    return told / passed
+
+
 def small_reads(bench: Bench) -> float:
     plan = measure.at_random(bench.disk, bench.size, seed=random.randrange(1 << 30))
     return measure.keep_under_way(bench.disk, plan, seconds=bench.seconds)
@@ -80,8 +90,13 @@ def large_writes(bench: Bench) -> float:
     return measure.keep_under_way(bench.disk, plan, seconds=bench.seconds)
 
 
-# In the order in which they are run; the first three are about images, the others about their data.
-IMAGE_CASES: dict[str, Case] = {"open + close": open_and_close, "create": create, "remove": remove}
+# In the order in which they are run; the first ones are about images, the others about their data.
+IMAGE_CASES: dict[str, Case] = {
+    "open + close": open_and_close,
+    "create": create,
+    "remove": remove,
+    "diff of 1 TiB, by objects": whole_object_diffs,
+}
 DATA_CASES: dict[str, Case] = {
     "4 KiB random read": small_reads,
     "4 KiB random write": small_writes,

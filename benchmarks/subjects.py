@@ -5,6 +5,7 @@ completions (`submit_*` return at once and call `done` later, in any thread) or 
 tells which, and `measure` keeps as many operations under way either way.
 """
 
+import random
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
@@ -13,7 +14,11 @@ Done = Callable[[int], None]  # called with a return value, negative for an erro
 
 ORDER = 22
 LAYERING = 1
+MAPPED = 1 | 4 | 8 | 16  # with exclusive-lock, object-map and fast-diff
 DEPTH = 16
+
+SPARSE_SIZE = 1 << 40  # 262,144 objects, of which so many are written:
+SPARSE_OBJECTS = 1000
 
 
 class Disk(ABC):
@@ -58,6 +63,10 @@ class Subject(ABC):
     def remove(self, name: str) -> None:
         raise NotImplementedError
 
+    def diff(self) -> int:
+        """Tell the changes of a large, sparse image (see `SPARSE_SIZE`), object by object; how many there are."""
+        raise NotImplementedError
+
     @abstractmethod
     def close(self) -> None: ...
 
@@ -96,6 +105,7 @@ class Images(Subject):
         self._rbd = rbd
         self._ioctx = ioctx
         self._close = close
+        self._sparse: Any = None
 
     def create(self, name: str, size: int) -> None:
         self._rbd.RBD().create(self._ioctx, name, size, order=ORDER, old_format=False, features=LAYERING)
@@ -107,6 +117,17 @@ class Images(Subject):
         image = self._rbd.Image(self._ioctx, name)
         return ImageDisk(image, blocking=not self._has_completions(image))
 
+    def diff(self) -> int:
+        if self._sparse is None:
+            rbd = self._rbd
+            rbd.RBD().create(self._ioctx, "sparse", SPARSE_SIZE, order=ORDER, old_format=False, features=MAPPED)
+            self._sparse = rbd.Image(self._ioctx, "sparse")
+            for number in random.Random(0).sample(range(SPARSE_SIZE >> ORDER), SPARSE_OBJECTS):
+                self._sparse.write(b"data", number << ORDER)
+        extents: list[tuple[int, int, bool]] = []
+        self._sparse.diff_iterate(0, SPARSE_SIZE, None, lambda *extent: extents.append(extent), whole_object=True)
+        return len(extents)
+
     def _has_completions(self, image: Any) -> bool:
         try:
             image.aio_read(0, 1, lambda completion, data: None).wait_for_complete_and_cb()
@@ -115,6 +136,8 @@ class Images(Subject):
         return True
 
     def close(self) -> None:
+        if self._sparse is not None:
+            self._sparse.close()
         self._ioctx.close()
         self._close()
 
