@@ -12,7 +12,7 @@ from rbd_native.constants import RBD_SNAP_REMOVE_FLATTEN, RBD_SNAP_REMOVE_UNPROT
 from rbd_native.errors import ImageNotFound
 from rbd_native.header import Snapshot
 from rbd_native.image.context import ImageContext
-from rbd_native.operations import membership, rollback, snapshots
+from rbd_native.operations import flatten, membership, rollback, snapshots
 from rbd_native.operations.progress import Callback, Progress
 from rbd_native.rados.port import RadosError
 from rbd_native.types import (
@@ -50,10 +50,8 @@ class SnapshotMethods:
         self._remove(snapshots.named, name, "error removing snapshot %s from %s", name_bytes(name, "name"), self.name)
 
     def remove_snap2(self, name: str | bytes, flags: int) -> None:
-        """Remove a snapshot, unprotecting it first where `flags` has RBD_SNAP_REMOVE_UNPROTECT.
-
-        RBD_SNAP_REMOVE_FLATTEN, which makes clones independent first, raises FunctionNotSupported where there are any.
-        """
+        """Remove a snapshot, after making its clones independent where `flags` has RBD_SNAP_REMOVE_FLATTEN, and
+        unprotecting it where it has RBD_SNAP_REMOVE_UNPROTECT."""
         wanted, given = uint64(flags), name_bytes(name, "name")
         message = "error removing snapshot %s from %s with flags %d"
 
@@ -61,8 +59,9 @@ class SnapshotMethods:
             image = self._image
             await snapshots.writable(image)
             snapshot = snapshots.named(image, name_text(name, "name"))
-            if wanted & RBD_SNAP_REMOVE_FLATTEN and snapshot.info.child_count:
-                raise RadosError(errno.ENOSYS, "flattening of clones is not supported yet")
+            if wanted & RBD_SNAP_REMOVE_FLATTEN:
+                await flatten.flatten_children(image, snapshot.info.id)
+                await image.fresh()
             if wanted & RBD_SNAP_REMOVE_UNPROTECT and snapshot.protection != ProtectionStatus.UNPROTECTED:
                 await snapshots.unprotect(image, snapshot.info.name)
                 await image.fresh()

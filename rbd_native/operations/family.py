@@ -42,11 +42,12 @@ async def children(image: ImageContext) -> list[Relative]:
     ids = [image.snap.info.id] if image.snap is not None else list(image.snapc.ids)
     found: list[Relative] = []
     for snap in ids:
-        found += [child async for child in _children_of(image.io, image.id, snap)]
+        found += [child async for child in children_of(image.io, image.id, snap)]
     return sorted(found, key=lambda child: (child.pool_name, child.pool_namespace, child.image_name))
 
 
-async def _children_of(io: Io, identifier: str, snap: int) -> AsyncIterator[Relative]:
+async def children_of(io: Io, identifier: str, snap: int) -> AsyncIterator[Relative]:
+    """The clones of one snapshot, of either format."""
     pools: dict[int, str] = await io.cluster.pools()
     for pool in pools:
         there = io.cluster.io(pool, io.namespace)
@@ -69,5 +70,5 @@ async def descendants(image: ImageContext) -> list[Relative]:
         io = image.io.cluster.io(child.pool_id, child.pool_namespace)
         _, header = await headers.read(io, child.image_id, read_only=True)
         for snap in header.snapc.ids:
-            pending += [grandchild async for grandchild in _children_of(io, child.image_id, snap)]
+            pending += [grandchild async for grandchild in children_of(io, child.image_id, snap)]
     return found

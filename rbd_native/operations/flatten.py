@@ -16,7 +16,7 @@ from rbd_native.engine import for_each
 from rbd_native.image import io
 from rbd_native.image.context import ImageContext
 from rbd_native.image.copyup import secure
-from rbd_native.operations import bond, snapshots
+from rbd_native.operations import bond, family, snapshots
 from rbd_native.operations.progress import Progress
 from rbd_native.rados.port import RadosError
 from rbd_native.types import ParentImageSpec
@@ -57,6 +57,17 @@ async def apply(image: ImageContext, progress: Progress | None = None) -> None:
     await image.changed()
     if free:
         await snapshots.sweep(image, spec)
+
+
+async def flatten_children(image: ImageContext, snap: int) -> None:
+    """Make every clone of a snapshot independent."""
+    for child in [child async for child in family.children_of(image.io, image.id, snap)]:
+        io = image.io.cluster.io(child.pool_id, child.pool_namespace)
+        opened = await image.open_relative(io, child.image_id)
+        try:
+            await flatten(opened)
+        finally:
+            await opened.close()
 
 
 async def _copy(image: ImageContext, report: Progress) -> None:

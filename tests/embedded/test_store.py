@@ -387,7 +387,7 @@ def test_a_watch_that_nobody_holds_is_given_up(cluster: embedded.Cluster) -> Non
         ioctx = client.open_ioctx("rbd")
         ioctx.write_full("object", b"")
         kept = ioctx.watch("object", lambda *_: b"")  # type: ignore[arg-type]
-        ioctx.watch("object", lambda *_: b"")  # nobody holds this one  # type: ignore[arg-type]  # type: ignore[arg-type]
+        ioctx.watch("object", lambda *_: b"")  # type: ignore[arg-type]  # nobody holds this one
         end = time.monotonic() + 5
         io = cluster.connect().io(1)
         while (found := io.read("object", [ListWatchers()]).block().outs[0]) and len(found) > 1:
