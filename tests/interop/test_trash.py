@@ -298,6 +298,21 @@ def test_moved_for_another_reason(twins: Twins, hidden: bool, source: int, state
         forget(twins)
 
 
+@pytest.mark.parametrize("name", ["", "a"])
+def test_restore_to_a_name_that_is_taken(twins: Twins, name: str) -> None:
+    """The entry is left as it was, to be restored under another name or removed."""
+    pair = Pair(twins)
+    try:
+        pair.create("a", 61)
+        pair.call("trash_move", "a")
+        pair.create("a", 61)
+        assert pair.on_entry("trash_restore", 0, name).raised == "ImageExists"
+        twins.stored(names=pair.numbers())
+        assert pair.on_entry("trash_remove", 0).raised is None
+    finally:
+        forget(twins)
+
+
 # --- what clones need ------------------------------------------------------------------------------------------------
 
 
