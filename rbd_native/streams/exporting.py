@@ -27,7 +27,7 @@ from rbd_native.streams.codec import (
 from rbd_native.streams.files import PIECE, Sink
 from rbd_native.types import ProtectionStatus, UserSnapshotNamespace
 
-WINDOW: Final = 4
+WINDOW: Final = 6
 """How many pieces are under way at once."""
 _BLOCK: Final = 64 << 10
 

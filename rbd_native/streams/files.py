@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from rbd_native.streams.codec import StreamError
 
-PIECE: Final = 4 << 20
+PIECE: Final = 2 << 20
 """Bytes that are read or written at once."""
 _ZEROS: Final = bytes(64 << 10)
 

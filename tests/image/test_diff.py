@@ -178,6 +178,22 @@ def test_of_a_clone(backend: Backend) -> None:
         assert [offset >> ORDER for offset, _, _ in told(child, whole_object=True)] == [0, 2, 4]
 
 
+def test_what_a_clone_gave_up_is_not_the_parents_again(backend: Backend) -> None:
+    """Shrunk and grown again, it shares less with the parent."""
+    ioctx = backend.ioctx()
+    with create(ioctx, "parent") as parent:
+        parent.write(b"p" * SIZE, 0)
+        parent.create_snap("base")
+        parent.protect_snap("base")
+    rbd.RBD().clone(ioctx, "parent", "base", ioctx, "child", features=MAPPED)
+    with rbd.Image(ioctx, "child") as child:
+        child.resize((2 << ORDER) + 100)
+        child.resize(SIZE)
+        for whole in (False, True):
+            extents = told(child, whole_object=whole)
+            assert extents == [(0, 1 << ORDER, True), (1 << ORDER, 1 << ORDER, True), (2 << ORDER, 100, True)]
+
+
 def test_arguments(backend: Backend) -> None:
     with create(backend.ioctx(), "image") as image:
         for error, arguments in [

@@ -154,6 +154,15 @@ def test_with_snapshots(tool: Tool, image: str) -> None:
             assert [snap for snap in ("s0", "s1", "s2") if opened.is_protected_snap(snap)] == ["s2"]
 
 
+def test_with_snapshots_up_to_one(tool: Tool, image: str) -> None:
+    """At a snapshot we export what was there then; the tool would export all there is now."""
+    ioctx, name = tool.pool.ioctx, tool.pool.new_name()
+    with ours.Image(ioctx, image, "s1") as opened:
+        streams.import_image(ioctx, name, io.BytesIO(made(streams.export_image, opened, export_format=2)), export_format=2)
+    expected = state(ioctx, image)
+    assert state(ioctx, name) == {"s0": expected["s0"], "s1": expected["s1"], None: expected["s1"]}
+
+
 def test_differences(tool: Tool, image: str) -> None:
     """Each is the same; those from one snapshot to the next make a copy of it all, whoever applies them."""
     ioctx = tool.pool.ioctx
