@@ -9,9 +9,14 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 from tests.backend import Backend, ceph_backend, embedded_backend
 from tests.cluster import CephCluster
+
+# The same examples in every run: what fails here fails everywhere.
+settings.register_profile("steady", derandomize=True, deadline=None, database=None)
+settings.load_profile("steady")
 
 _numbers = itertools.count(1)
 

@@ -87,7 +87,7 @@ class Comparison(RuleBasedStateMachine):
         if length and room <= 0:
             with pytest.raises(rbd.InvalidArgument):
                 self.image.write(data, offset)
-        elif length > room:
+        elif length > max(room, 0):
             with pytest.raises(rbd.IncompleteWriteError):
                 self.image.write(data, offset)
             self.model.data[offset:] = data[:room]

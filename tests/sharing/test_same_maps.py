@@ -104,6 +104,19 @@ def _on_image(method: str, *arguments: Any) -> Callable[[Side], Any]:
     return lambda side: getattr(side.image, method)(*arguments)
 
 
+def _rolled_back(name: str) -> Callable[[Side], Any]:
+    """And the map made anew: librbd's calls unchanged since the newest snapshot what has just been rolled back, which its
+    own check finds wrong, and a fast diff misses. Ours is what it is made anew to be."""
+
+    def act(side: Side) -> None:
+        side.image.rollback_to_snap(name)
+        before = side.maps()
+        side.image.rebuild_object_map()
+        assert side.module is real or side.maps() == before
+
+    return act
+
+
 def _extent(dice: random.Random, size: int) -> tuple[int, int]:
     length = min(dice.choice([1, 4096, OBJECT - 1, OBJECT, 5 * OBJECT]), size)
     offset = dice.randrange(size - length + 1)
@@ -155,7 +168,7 @@ def test_same_maps_after_anything(twins: Twins, seed: int, full: bool) -> None:
         if method == "reopen":
             twins.both(Side.reopen)
         elif method == "rollback_to_snap":
-            twins.both(_on_image(method, *arguments), (count, method))
+            twins.both(_rolled_back(*arguments), (count, method))
             twins.both(_on_image("resize", twins.theirs.image.size() + 1), (count, "resize"))
         else:
             twins.both(_on_image(method, *arguments), (count, method, arguments[1:]))
@@ -177,7 +190,7 @@ def test_snapshots_of_librbd(twins: Twins, seed: int, full: bool) -> None:
             elif method == "reopen":
                 continue
             if method == "rollback_to_snap":  # librbd refuses it to who does not own the lock
-                twins.both(_on_image(method, *arguments), (count, method))
+                twins.both(_rolled_back(*arguments), (count, method))
             elif method.endswith("_snap"):
                 twins.theirs.image.list_lockers()
                 getattr(twins.theirs.image, method)(*arguments)
