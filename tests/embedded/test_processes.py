@@ -1,6 +1,7 @@
 """Several processes on one file: they see, wake, outlive and shut out each other."""
 
 import errno
+import fcntl
 import json
 import os
 import signal
@@ -24,6 +25,7 @@ class Worker:
     """A `tests.embedded.worker`, as an object with its verbs."""
 
     def __init__(self, path: Path, *flags: str) -> None:
+        self._path = path
         self.process = subprocess.Popen(
             [sys.executable, "-m", "tests.embedded.worker", str(path), *flags],
             cwd=ROOT,
@@ -51,6 +53,20 @@ class Worker:
 
     def signal(self, number: int) -> None:
         os.kill(self.process.pid, number)
+        while number == signal.SIGSTOP and self._holds_the_file():
+            # Stopped in the middle of an operation it would keep everybody out, as whoever holds a file's lock does.
+            os.kill(self.process.pid, signal.SIGCONT)
+            time.sleep(0.01)
+            os.kill(self.process.pid, signal.SIGSTOP)
+
+    def _holds_the_file(self) -> bool:
+        time.sleep(0.02)  # a signal takes its time
+        with Path(f"{self._path}-lock").open("a") as handle:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return True
+        return False
 
     def close(self) -> None:
         if self.process.poll() is None:
