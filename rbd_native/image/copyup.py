@@ -21,6 +21,7 @@ from rbd_native.cls_client import mutate
 from rbd_native.constants import RBD_FEATURE_FAST_DIFF, RBD_FEATURE_OBJECT_MAP
 from rbd_native.header import INVALID_MAPS, Snapshot
 from rbd_native.image.context import ImageContext
+from rbd_native.image.head_map import HeadMap
 from rbd_native.image.reading import covered, read_parent
 from rbd_native.object_map import ObjectState
 from rbd_native.rados.port import AllocHint, AssertExists, RadosError, SnapContext, Stat, WriteFull, WriteStep
@@ -79,10 +80,26 @@ async def copyup(image: ImageContext, objectno: int, steps: tuple[WriteStep, ...
     bring = (cls_rbd.sparse_copyup(extents, packed).step, AllocHint(size, size))
     if extents and snapc.ids:
         return await _under_snapshots(image, objectno, bring, steps)
-    if image.head_map is not None:
-        await image.head_map.will_write(objectno)
+    keeper = image.head_map
+    if keeper is not None:
+        await (keeper.will_write(objectno) if steps else _announce(keeper, objectno))
     await image.data_io.write(image.object_name(objectno), (*bring, *steps), snapc=snapc)
+    if keeper is not None and not steps:
+        await keeper.update(objectno, ObjectState.EXISTS, ObjectState.PENDING)
     return bool(extents)
+
+
+async def _announce(keeper: HeadMap, objectno: int) -> bool:
+    """Before data is brought: the object may exist, and may not. Whether the map had it missing.
+
+    To say that it exists would do harm if we died now: librbd flattens no object of which the map says that, and so
+    would lose what the parent has there.
+    """
+    if keeper.may_exist(objectno):
+        await keeper.update(objectno, ObjectState.PENDING, ObjectState.EXISTS)
+        return False
+    await keeper.update(objectno, ObjectState.PENDING, ObjectState.NONEXISTENT)
+    return True
 
 
 async def _under_snapshots(
@@ -96,9 +113,12 @@ async def _under_snapshots(
         keeper = image.head_map
         if not there:
             await _mark_snapshots(image, objectno)
-            if keeper is not None and keeper.bits[objectno] == ObjectState.NONEXISTENT:
-                await keeper.update(objectno, _unchanged(image))
+            missing = keeper is not None and await _announce(keeper, objectno)
             await image.data_io.write(oid, bring, snapc=_NO_SNAPSHOTS)
+            if keeper is not None and not steps:
+                # Where the map had it before, somebody may have written to it since, trusting in that.
+                state = _unchanged(image) if missing else ObjectState.EXISTS
+                await keeper.update(objectno, state, ObjectState.PENDING)
         if steps:
             if keeper is not None:
                 await keeper.will_write(objectno)

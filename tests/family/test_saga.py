@@ -5,25 +5,18 @@ back by all of them: content, size, overlap with the parent, snapshots and clone
 end librbd finds every object map true, all is removed, and no object of it is left.
 """
 
-import contextlib
-import errno
-import time
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 import rbd as librbd
 
 import rbd_native
 from rbd_native.constants import RBD_FEATURE_OBJECT_MAP
-from rbd_native.engine import run
-from rbd_native.rados.connect import port_for
-from rbd_native.rados.port import ListSnaps
 from tests.backend import Backend
 from tests.cluster import CephCluster
+from tests.family.left import nothing_left, trim_at_once
 from tests.family.saga import Saga
 from tests.family.sides import Side
-from tests.stored import data_objects, stored
 
 ROWS = [
     # features, order of the objects, images are kept open
@@ -36,8 +29,6 @@ ROWS = [
     (1, 12, True),
     (31, 16, False),
 ]
-TRIMMING_SECONDS = 30
-EMPTY = ("rbd_directory", "rbd_children", "rbd_trash")
 
 pytestmark = pytest.mark.timeout(3600)
 
@@ -65,8 +56,7 @@ def test_family(
     data_pool = backend.create_pool()
     sides.append(Side(rbd_native, backend.connect(), pools, keeps=keeps))
     if backend.kind == "ceph":
-        # By default an OSD rests for five seconds after each state that it gives up.
-        request.getfixturevalue("ceph").command("config set", who="osd", name="osd_snap_trim_sleep_hdd", value="0")
+        trim_at_once(request.getfixturevalue("ceph"))
         sides.append(Side(librbd, backend.connect(), pools, keeps=keeps))
     saga = Saga(seed, sides, pools, data_pool, features, order, thorough=20 if full else 15)
     try:
@@ -78,7 +68,7 @@ def test_family(
         error.add_note(saga.story())
         raise
     for pool in (*pools, data_pool):
-        _nothing_left(backend, pool)
+        nothing_left(backend, pool)
 
 
 def _object_maps(ceph: CephCluster, saga: Saga, most: int) -> None:
@@ -93,29 +83,3 @@ def _object_maps(ceph: CephCluster, saga: Saga, most: int) -> None:
     for spec in saga.random.sample(specs, min(most, len(specs))):
         ceph.cli("rbd", "object-map", "check", "--no-progress", spec)
     saga.check_all()
-
-
-def _nothing_left(backend: Backend, pool: str) -> None:
-    """OSDs give up in their time what they keep for snapshots that are removed. What they list after that, without a state
-    at any time, is a mark of theirs that an object was removed, which nobody can take away: librbd leaves it just so."""
-    ioctx = backend.ioctx(pool)
-    deadline = time.monotonic() + TRIMMING_SECONDS
-    while (kept := run(_kept(ioctx, data_objects(backend.rados_module, ioctx)))) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert not kept
-    others = {found.key for found in ioctx.list_objects() if not found.key.startswith("rbd_data.")}
-    assert others <= {*EMPTY, "rbd_info"}
-    for name in EMPTY:
-        with contextlib.suppress(backend.rados_module.ObjectNotFound):
-            assert not stored(backend.rados_module, ioctx, name).omap, name
-
-
-async def _kept(ioctx: Any, names: list[str]) -> dict[str, Any]:
-    """Those that have a head, or states for snapshots."""
-    found = {}
-    for name in names:
-        reply = await port_for(ioctx).read(name, [ListSnaps()]).bare()
-        assert reply.rv in (0, -errno.ENOENT)
-        if reply.rv == 0 and reply.outs[0].clones:
-            found[name] = reply.outs[0]
-    return found
