@@ -469,7 +469,7 @@ def an_answer_that_comes_too_late(side: Side) -> Any:
     io = side.io
     io.write("a", b"")
     gate = threading.Event()
-    watch = io.watch("a", lambda *_: gate.wait(10) and b"")
+    watch = io.watch("a", lambda *_: gate.wait(60) and b"")
     late = Notified(io, "a", timeout_ms=1000)
     gate.set()
     watch.close()

@@ -88,7 +88,9 @@ class Twins:
                 with client.open_ioctx(pool) as ioctx:
                     ioctx.set_namespace(namespace)
                     everything |= {prefix + name: one for name, one in contents(rados, ioctx).items()}
-            found.append(normal(everything, {number: "data pool", own: "pool"}, known))
+            # Where no image has a data pool, its number is none: a snapshot's id may be the same.
+            data_pool = {number: "data pool"} if any("data_pool_id" in one.omap for one in everything.values()) else {}
+            found.append(normal(everything, data_pool | {own: "pool"}, known))
         theirs, mine = found
         pairs = {name: (theirs.get(name), mine.get(name)) for name in theirs | mine}
         different = {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
