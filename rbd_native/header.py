@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from rbd_native import cls_lock, cls_rbd, names
@@ -120,6 +121,7 @@ async def refresh(io: Io, identifier: str, *, read_only: bool) -> Header:
             return header
 
 
+@cache
 def _changing_calls(read_only: bool) -> list[ClassCall[Any]]:
     return [
         cls_rbd.get_size(HEAD),

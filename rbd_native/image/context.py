@@ -10,12 +10,13 @@ The watch is registered before the header is read for the first time: no update 
 from __future__ import annotations
 
 import errno
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from typing import Any
 
 from rbd_native import header as headers
 from rbd_native import names
 from rbd_native.constants import RBD_FEATURE_EXCLUSIVE_LOCK, RBD_FEATURES_ALL
-from rbd_native.engine import KeyedMutex, Mutex, spawn
+from rbd_native.engine import KeyedMutex, Mutex, gather, spawn
 from rbd_native.header import Fixed, Header, Snapshot
 from rbd_native.image import unsupported
 from rbd_native.image.exclusive_lock import NOTIFY_TIMEOUT_MS, ExclusiveLock
@@ -57,6 +58,7 @@ class ImageContext:
         self._perform = perform
         self.fixed: Fixed
         self._parent_spec: ParentImageSpec | None = None
+        self._pool_config: Mapping[str, bytes] = {}
         self.header: Header
         self.settings: Settings
 
@@ -116,8 +118,10 @@ class ImageContext:
         """The state is current and, where the image has a lock, it is held."""
         return not self.stale and (self.lock is None or self.lock.owned)
 
-    def _current(self, header: Header, pool_config: Mapping[str, bytes]) -> None:
+    def _current(self, header: Header, pool_config: Mapping[str, bytes] | None = None) -> None:
         self.header = header
+        if pool_config is not None:
+            self._pool_config = pool_config
         if self.snap is not None:  # its record may have changed; of one that is gone, the last that was known serves
             at = self.snap.info.id
             self.snap = next((s for s in header.snapshots if s.info.id == at), self.snap)
@@ -126,7 +130,7 @@ class ImageContext:
             if self.lock is not None:  # the feature is off: what was held would look like the lock of a dead client
                 spawn(self.lock.release(), f"{self.header_oid}: release of the exclusive lock")
             self.lock = ExclusiveLock(self) if wanted else None
-        self.settings = Settings(self.io.cluster.conf_get, pool_config, header.config)
+        self.settings = Settings(self.io.cluster.conf_get, self._pool_config, header.config)
         self.timestamps.follow(header, self.settings)
 
     # --- open and close ---
@@ -156,7 +160,7 @@ class ImageContext:
         try:
             await self.begun.flush()
             if self.lock is not None:
-                await self.lock.release()
+                await self.lock.release(heard=True)
         except RadosError as error:
             if error.errno != errno.ESHUTDOWN:  # fenced: there is nothing left to give back
                 raise
@@ -220,8 +224,9 @@ class ImageContext:
 
     # --- following others ---
 
-    async def fresh(self) -> None:
-        """Make the state current: what every operation begins with where `stale` is set."""
+    async def fresh(self, *, pool_too: bool = True) -> None:
+        """Make the state current: what every operation begins with where `stale` is set. `pool_too`: also the options
+        that the pool gives its images."""
         async with self._refreshing:
             if not self.stale:
                 return
@@ -229,9 +234,13 @@ class ImageContext:
             try:
                 if self.watch.lost:
                     await self.watch.register()
-                pool_config = await headers.pool_config(self.io)
+                reading: list[Coroutine[Any, Any, Any]] = []
+                reading.append(headers.refresh(self.io, self.id, read_only=self.read_only))
+                if pool_too:
+                    reading.append(headers.pool_config(self.io))
+                header, *configs = await gather(reading, 2)
                 before = self.header.features
-                self._current(await headers.refresh(self.io, self.id, read_only=self.read_only), pool_config)
+                self._current(header, *configs)
                 if self.lock is not None:
                     await self.lock.follow_features(before)
                 await self._follow_parent()

@@ -12,13 +12,15 @@ Source: the sequences of operations of a running 16.2.15 librbd.
 
 from __future__ import annotations
 
+import contextlib
 import errno
-from typing import TYPE_CHECKING
+from collections.abc import Coroutine
+from typing import TYPE_CHECKING, Any
 
 from rbd_native import cls_lock, names
 from rbd_native.cls_client import call, mutate
 from rbd_native.constants import RBD_FEATURE_OBJECT_MAP
-from rbd_native.engine import First, Mutex, Signal, gather, spawn
+from rbd_native.engine import First, Mutex, Signal, Task, gather, spawn
 from rbd_native.image.gate import WriteGate
 from rbd_native.image.head_map import HeadMap
 from rbd_native.rados.port import ListWatchers, NotifyReply, RadosError, Watcher
@@ -39,8 +41,8 @@ TAG = "internal"
 _INFO = cls_lock.get_info(names.LOCK_NAME)
 _COOKIE = "auto "
 NOTIFY_TIMEOUT_MS = 5000
-_RELEASE_SECONDS = 10.0
 _RETRY_SECONDS = 1.0
+"""Between two looks, or questions. librbd may promise to let go, just when it has got hold, and forget."""
 _OWN_RETRIES = 30
 
 
@@ -55,9 +57,11 @@ class ExclusiveLock:
     def __init__(self, image: ImageContext) -> None:
         self._image = image
         self._changing = Mutex()
+        self._freed = Signal()
         self._moved = Signal()
         self._patience = _OWN_RETRIES
         self._releasing = False
+        self._fetched: bytes | None = None
         self._cookie = ""
         self.owned = False
         self.elsewhere = False
@@ -94,7 +98,14 @@ class ExclusiveLock:
         image = self._image
         if image.watch.cookie is None:  # lost, and on its way back: without it we would be taken for dead
             await image.fresh()
-        cookie = f"{_COOKIE}{image.watch.cookie}"
+        image.stale = True
+        both: list[Coroutine[Any, Any, Any]] = [self._lock(f"{_COOKIE}{image.watch.cookie}"), self._read_along()]
+        granted: bool = (await gather(both, 2))[0]
+        return granted
+
+    async def _lock(self, cookie: str) -> bool:
+        """Whether it was granted; then the map is fetched as well."""
+        image = self._image
         request = cls_lock.lock(names.LOCK_NAME, LockType.EXCLUSIVE, cookie, TAG)
         reply = await image.io.write(image.header_oid, [request.step]).bare()
         if reply.rv == -errno.EBUSY:
@@ -102,15 +113,25 @@ class ExclusiveLock:
         if reply.rv < 0 and reply.rv != -errno.EEXIST:
             raise RadosError(-reply.rv, image.header_oid, reply)
         self._cookie = cookie
+        self._fetched = await HeadMap.fetch(image)
         return True
+
+    async def _read_along(self) -> None:
+        """The state may just as well be read at the same time: whether it is that of after the locking, it says itself."""
+        with contextlib.suppress(RadosError):  # then it still is stale
+            await self._image.fresh(pool_too=False)
 
     async def _taken(self) -> None:
         """Make it ours: the state is read anew, for the last owner may have changed it, and the map. It is not ours where
         it was lost meanwhile, with the watch, or the image's feature was turned off."""
         image = self._image
+        fetched, self._fetched = self._fetched, None
         try:
-            image.stale = True
-            fetched, _ = await gather((HeadMap.fetch(image), image.fresh()), 2)
+            me = LockerId(EntityName(EntityType.CLIENT, image.io.cluster.instance_id()), self._cookie)
+            if me not in image.header.lock.lockers:
+                image.stale = True
+            if image.stale:
+                await image.fresh(pool_too=False)
             if image.lock is self:
                 await self.open_map(fetched)
                 await self.rewatched()
@@ -138,7 +159,7 @@ class ExclusiveLock:
             return True
         reply = await image.io.read(image.header_oid, [ListWatchers()])  # the port wants it alone
         if _alive(owner, reply.outs[0]):
-            await First(self._moved.wait(), image.io.cluster.sleep(pause))
+            await self.move(pause)
             return wait
         if owner[0].name != EntityName(EntityType.CLIENT, image.io.cluster.instance_id()):
             await self.break_from(*owner)
@@ -155,14 +176,18 @@ class ExclusiveLock:
         """Ask the owner to let go, and wait until it has. Where nobody says that he will: for how many seconds not to ask
         again."""
         image = self._image
-        self._moved.clear()
-        payload = encode_message(RequestLock(image.watch.client))
-        reply: NotifyReply = await image.io.notify(image.header_oid, payload, NOTIFY_TIMEOUT_MS)
+        self._freed.clear()
+        self.expect()
+        asking = Task(self._tell(RequestLock(image.watch.client))).launch()
+        answered, _ = await First(self._freed.wait(), asking)
+        if not answered:  # it was given up before everybody has said whether he will
+            return None
+        reply = asking.result()
         answers = acknowledgements(reply)
         if -errno.EROFS in answers:
             raise RadosError(errno.EROFS, "the owner of the exclusive lock keeps it")
         if 0 in answers:
-            await First(self._moved.wait(), image.io.cluster.sleep(_RELEASE_SECONDS))
+            await First(self._freed.wait(), image.io.cluster.sleep(_RETRY_SECONDS))
             return None
         # Nobody felt addressed: the owner is just taking the lock, or just letting go, or cannot hear any more.
         return 0.0 if reply.timeouts else _RETRY_SECONDS
@@ -182,8 +207,8 @@ class ExclusiveLock:
 
     # --- giving it back ---
 
-    async def release(self) -> None:
-        """Let operations and writes end, give the lock back, and say so."""
+    async def release(self, *, heard: bool = False) -> None:
+        """Let operations and writes end, give the lock back, and say so. `heard`: wait until the others have heard it."""
         async with self._changing:
             if not self._cookie:
                 self._releasing = False
@@ -194,8 +219,14 @@ class ExclusiveLock:
             try:
                 # Who asks from here on is not answered; who asks after the next time it was taken asks anew.
                 self.owned = self._releasing = False
-                # The OSD does one after the other; who hears of it finds the lock free.
-                await gather((self._unlock(), self._tell(ReleasedLock(image.watch.client))), 2)
+                unlocking = Task(self._unlock()).launch()
+                # The OSD does one after the other: who hears of it finds the lock free. And who wanted it is to have it
+                # first, before this handle takes it again.
+                telling = Task(self._tell(ReleasedLock(image.watch.client))).launch()
+                self.elsewhere = True
+                await unlocking
+                if heard:
+                    await telling
             finally:
                 image.gate.open()
                 self.usage.open()
@@ -250,9 +281,19 @@ class ExclusiveLock:
         reply = await self._image.io.read(self._image.header_oid, [held.step]).bare()
         return reply.rv == 0
 
+    def expect(self) -> None:
+        """From here on :meth:`move` is about what happens next."""
+        self._moved.clear()
+
+    async def move(self, seconds: float) -> None:
+        """Wait until another client takes it or gives it back, but not longer than that."""
+        await First(self._moved.wait(), self._image.io.cluster.sleep(seconds))
+
     def moved(self, *, taken: bool) -> None:
         """Another client has taken it, or given it back: who waits for it may look, or ask, again."""
         self.elsewhere = taken
+        if not taken:
+            self._freed.set()
         self._moved.set()
 
     def lost(self) -> None:
@@ -278,9 +319,10 @@ class ExclusiveLock:
         else:
             self._cookie = cookie
 
-    async def _tell(self, message: Message) -> None:
+    async def _tell(self, message: Message) -> NotifyReply:
         image = self._image
-        await image.io.notify(image.header_oid, encode_message(message), NOTIFY_TIMEOUT_MS)
+        reply: NotifyReply = await image.io.notify(image.header_oid, encode_message(message), NOTIFY_TIMEOUT_MS)
+        return reply
 
 
 def _owner(info: LockInfo) -> tuple[LockerId, Locker] | None:

@@ -74,8 +74,10 @@ class HeadMap:
         held, loaded = await gather((image.io.write(oid, lock).bare(), image.io.read(oid, [_LOAD.step]).bare()), 2)
         if held.rv not in (0, -errno.EEXIST) or loaded.rv < 0:
             return None
-        found: bytes = decoded(_LOAD, loaded.outs[0], oid)
-        return found
+        try:
+            return decoded(_LOAD, loaded.outs[0], oid)
+        except RadosError:
+            return None
 
     @staticmethod
     async def close(image: ImageContext) -> None:

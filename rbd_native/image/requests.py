@@ -60,10 +60,12 @@ class _Event(NamedTuple):
 
 
 class _Asked:
-    """A request of ours that the owner works on."""
+    """A request of ours, from when it is first asked until it is done, whoever does it."""
 
-    def __init__(self, report: Report | None) -> None:
-        self.report = report
+    def __init__(self, request: AsyncRequestId, report: Report | None) -> None:
+        self.request = request
+        self.silences = 0
+        self._report = report
         self._events: deque[Any] = deque()
         self._signal = Signal()
 
@@ -71,12 +73,31 @@ class _Asked:
         self._events.append(event)
         self._signal.set()
 
-    async def hear(self, timeout: Suspension) -> Any:
-        """The next event; _RESTART where none comes in time."""
-        self._signal.clear()  # before looking: what comes after the look sets it again
-        if not self._events:
-            await First(self._signal.wait(), timeout)
-        return self._events.popleft() if self._events else _RESTART
+    def told(self) -> int | None:
+        """The result, if it has come while nobody was listening; what else came is of the past."""
+        result = None
+        while self._events:
+            event = self._events.popleft()
+            if event is not _RESTART and event.result not in (None, -errno.ERESTART):
+                result = event.result
+        return result
+
+    async def hear(self, patience: Suspension) -> int:
+        """The result; -ERESTART where the owner is another now, -ETIMEDOUT where nothing was heard for so long."""
+        while True:
+            self._signal.clear()  # before looking: what comes after the look sets it again
+            if not self._events:
+                await First(self._signal.wait(), patience)
+            if not self._events:
+                return -errno.ETIMEDOUT
+            event = self._events.popleft()
+            if event is _RESTART:
+                return -errno.ERESTART
+            if event.result is not None:
+                result: int = event.result
+                return result
+            if self._report is not None and event.progress is not None:
+                self._report(*event.progress)
 
 
 class _Served(NamedTuple):
@@ -112,22 +133,41 @@ class Requests:
     ) -> None:
         """Do it here under the lock, or have the owner do it. `done_before`: the errno which, when asked again, says that
         the first time had been enough."""
-        image = self._image
-        request = self.new_id()
-        again = False
-        while True:
-            # A user who keeps the lock by hand, or has given it back so, still maintains the image: then it is taken.
-            lock = image.lock
-            here = lock is None or lock.owned or await lock.acquire(wait=False)
-            try:
-                result = await (self._here(lock, local) if here else self._there(message(request), request, report))
-            except RadosError as error:
-                if again and error.errno == done_before:
-                    return
-                raise
-            if result is None:
-                return
-            again = again or result is _RESTART
+        asked = _Asked(self.new_id(), report)
+        self._asked[asked.request] = asked
+        try:
+            again = False
+            while (result := await self._once(asked, message, local, done_before if again else 0)) is not None:
+                again = again or result is _RESTART
+        finally:
+            del self._asked[asked.request]
+
+    async def _once(
+        self,
+        asked: _Asked,
+        message: Callable[[AsyncRequestId], Message],
+        local: Callable[[], Awaitable[None]],
+        enough: int,
+    ) -> Any:
+        """None where it is done."""
+        # A user who keeps the lock by hand, or has given it back so, still maintains the image: then it is taken.
+        lock = self._image.lock
+        here = lock is None or lock.owned or await lock.acquire(wait=False)
+        try:
+            result = asked.told()
+            if result is not None:
+                return self._judged(result)
+            if lock is None or here:
+                return await self._here(lock, local)
+            return await self._there(lock, message(asked.request), asked)
+        except RadosError as error:
+            if error.errno == enough:
+                return None
+            raise
+
+    def _judged(self, result: int) -> None:
+        if result < 0:
+            raise RadosError(-result, self._image.name)
 
     async def _here(self, lock: ExclusiveLock | None, local: Callable[[], Awaitable[None]]) -> Any:
         if lock is None:
@@ -144,41 +184,32 @@ class Requests:
         finally:
             lock.usage.leave(epoch)
 
-    async def _there(self, message: Message, request: AsyncRequestId, report: Report | None) -> Any:
+    async def _there(self, lock: ExclusiveLock, message: Message, asked: _Asked) -> Any:
         image = self._image
-        asked = self._asked[request] = _Asked(report)
-        try:
-            reply: NotifyReply = await image.io.notify(image.header_oid, encode_message(message), NOTIFY_TIMEOUT_MS)
-            answers = acknowledgements(reply)
-            if len(answers) > 1:
-                raise RadosError(errno.EINVAL, f"{len(answers)} clients took the request")
-            if not answers:
-                if reply.timeouts:  # the owner may have heard it all the same
-                    return _RESTART
-                await image.io.cluster.sleep(_RETRY_SECONDS)
-                return _NOT_BEGUN
-            result = answers[0] or await self._completion(asked)
-            if result == -errno.ERESTART:
-                return _NOT_BEGUN if answers[0] else _RESTART
-            if result < 0:
-                raise RadosError(-result, image.name)
-            return None
-        finally:
-            del self._asked[request]
+        lock.expect()
+        reply: NotifyReply = await image.io.notify(image.header_oid, encode_message(message), NOTIFY_TIMEOUT_MS)
+        answers = acknowledgements(reply)
+        if not answers:
+            if reply.timeouts:  # the owner may have heard it all the same
+                return _RESTART
+            await lock.move(_RETRY_SECONDS)
+            return _NOT_BEGUN
+        if 0 not in answers:  # where the lock has just gone from one to another, both may answer
+            return _NOT_BEGUN if -errno.ERESTART in answers else self._judged(answers[0])
+        patience = image.io.cluster.sleep(image.settings.integer("rbd_request_timed_out_seconds"))
+        result = await asked.hear(patience)
+        if result == -errno.ETIMEDOUT:
+            self._unheard(asked)
+        return _RESTART if result in (-errno.ERESTART, -errno.ETIMEDOUT) else self._judged(result)
 
-    async def _completion(self, asked: _Asked) -> int:
-        """The result; -ERESTART where the owner is gone, or silent."""
-        image = self._image
-        patience = image.settings.integer("rbd_request_timed_out_seconds")
-        while True:
-            event = await asked.hear(image.io.cluster.sleep(patience))
-            if event is _RESTART:
-                return -errno.ERESTART
-            if event.result is not None:
-                result: int = event.result
-                return result
-            if asked.report is not None and event.progress is not None:
-                asked.report(*event.progress)
+    def _unheard(self, asked: _Asked) -> None:
+        """An owner that has done it, and told a result of 0 that was never heard, says nothing more about it, however often
+        it is asked: at last it is asked for under another name."""
+        asked.silences += 1
+        if asked.silences > 1:
+            del self._asked[asked.request]
+            asked.request = self.new_id()
+            self._asked[asked.request] = asked
 
     def progressed(self, message: AsyncProgress) -> None:
         self._tell(message.request, _Event(progress=(message.offset, message.total)))

@@ -265,9 +265,9 @@ def test_kept_by_hand(pair: Pair) -> None:
 
 
 def test_many_at_once(pair: Pair, hasty: CephCluster) -> None:
-    """Both want the lock while the owner is being asked for things."""
-    third_kind = "ours" if pair.owner.client == "librbd" else "librbd"
-    with players([third_kind], {"conf": str(hasty.conf), "pool": "rbd"}, OPTIONS) as (third,):
+    """Both want the lock while the owner is being asked for things. Never two of librbd: of its own kind, librbd may miss
+    the result of what it asked for while the lock went from hand to hand, and then asks for ever."""
+    with players(["ours"], {"conf": str(hasty.conf), "pool": "rbd"}, OPTIONS) as (third,):
         third.call("open", pair.name)
         for turn in range(6):
             pair.asker.begin("resize", SIZE + (turn + 1) * OBJECT)
