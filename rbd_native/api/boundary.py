@@ -11,7 +11,7 @@ import ctypes
 import datetime
 import errno
 import operator
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 from rbd_native.encoding import UTime
@@ -24,6 +24,7 @@ T = TypeVar("T")
 
 _UINT8 = 2**8
 _UINT64 = 2**64
+_INT64 = 2**63
 _INT = 2**31
 
 
@@ -92,6 +93,14 @@ def uint64(value: Any) -> int:
     return number
 
 
+def int64(value: Any) -> int:
+    """As :func:`uint64`, for what the binding takes for a signed number."""
+    number = _integer(value)
+    if not -_INT64 <= number < _INT64:
+        raise OverflowError("Python int too large to convert to C long")
+    return number
+
+
 def uint8(value: Any) -> int:
     """As :func:`uint64`; a bool is one, too."""
     number = _integer(value)
@@ -134,11 +143,19 @@ def buffer(data: Any) -> Buffer:
         raise TypeError("data must be a byte string") from error
 
 
-def wish(size: int, order: Any, features: Any, stripe_unit: Any, stripe_count: Any, data_pool: Any) -> create.Wish:
-    """What create and clone are asked for, each number checked as its C type would."""
+def wish(
+    size: int,
+    order: Any,
+    features: Any,
+    stripe_unit: Any,
+    stripe_count: Any,
+    data_pool: Any,
+    order_type: Callable[[Any], int] = uint64,
+) -> create.Wish:
+    """What create, clone and copy are asked for, each number checked as its C type would."""
     return create.Wish(
         size,
-        None if order is None else c_int(order),
+        None if order is None else order_type(order),
         None if features is None else uint64(features),
         None if stripe_unit is None else uint64(stripe_unit),
         None if stripe_count is None else uint64(stripe_count),

@@ -7,7 +7,7 @@ from typing import Any
 
 from rbd_native import header as headers
 from rbd_native.api import unbuilt
-from rbd_native.api.boundary import drive, name_text, shown, uint64, wish
+from rbd_native.api.boundary import c_int, drive, name_text, shown, uint64, wish
 from rbd_native.api.completion import Completion
 from rbd_native.api.image import Image
 from rbd_native.api.namespaces import NamespaceMethods
@@ -55,7 +55,7 @@ class RBD(NamespaceMethods, PoolMethods, TrashMethods):
                     "format 1 images do not support feature masks, non-default striping, nor data pool"
                 )
             features, stripe_unit, stripe_count, data_pool = None, None, None, None
-        wanted = wish(uint64(size), order, features, stripe_unit, stripe_count, data_pool)
+        wanted = wish(uint64(size), order, features, stripe_unit, stripe_count, data_pool, c_int)
         drive(create.create(port_for(ioctx), text, wanted), "error creating image")
 
     def aio_open_image(

@@ -7,7 +7,7 @@ import errno
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
-from rbd_native.api.boundary import drive, moment, name_bytes, name_text, shown, uint64
+from rbd_native.api.boundary import drive, int64, moment, name_bytes, name_text, shown, uint64
 from rbd_native.constants import RBD_SNAP_REMOVE_FLATTEN, RBD_SNAP_REMOVE_UNPROTECT
 from rbd_native.errors import ImageNotFound
 from rbd_native.header import Snapshot
@@ -47,18 +47,18 @@ class SnapshotMethods:
 
     def remove_snap(self, name: str | bytes) -> None:
         """Remove a snapshot. Raises ImageNotFound, ImageBusy (protected)."""
-        self._remove(snapshots.named, name, "error removing snapshot %s from %s", name_bytes(name, "name"), self.name)
+        given = name_bytes(name, "name")
+        self._remove(name_text(name, "name"), "error removing snapshot %s from %s", given, self.name)
 
     def remove_snap2(self, name: str | bytes, flags: int) -> None:
         """Remove a snapshot, after making its clones independent where `flags` has RBD_SNAP_REMOVE_FLATTEN, and
         unprotecting it where it has RBD_SNAP_REMOVE_UNPROTECT."""
-        wanted, given = uint64(flags), name_bytes(name, "name")
+        given, wanted = name_bytes(name, "name"), uint64(flags)
         message = "error removing snapshot %s from %s with flags %d"
 
         async def work() -> None:
             image = self._image
-            await snapshots.writable(image)
-            snapshot = snapshots.named(image, name_text(name, "name"))
+            snapshot = await snapshots.removable(image, name_text(name, "name"))
             if wanted & RBD_SNAP_REMOVE_FLATTEN:
                 await flatten.flatten_children(image, snapshot.info.id)
                 await image.fresh()
@@ -72,16 +72,13 @@ class SnapshotMethods:
 
     def remove_snap_by_id(self, snap_id: int) -> None:
         """As :meth:`remove_snap`."""
-        number = uint64(snap_id)
-        self._remove(snapshots.with_id, number, "error removing snapshot %s from %s", number, self.name)
+        self._remove(uint64(snap_id), "error removing snapshot %s from %s", snap_id, self.name)
 
-    def _remove(self, find: Callable[[ImageContext, Any], Snapshot], key: Any, message: str, *values: Any) -> None:
+    def _remove(self, key: str | int, message: str, *values: Any) -> None:
         image = self._image
-        wanted = key if isinstance(key, int) else name_text(key, "name")
 
         async def work() -> None:
-            await snapshots.writable(image)
-            await snapshots.remove(image, find(image, wanted))
+            await snapshots.remove(image, await snapshots.removable(image, key))
 
         drive(work(), message, *values)
 
@@ -122,14 +119,14 @@ class SnapshotMethods:
         return SnapIterator(self)
 
     def set_snap(self, name: str | bytes | None) -> None:
-        """From here on, read the image as it was at a snapshot; None goes back to the present."""
+        """From here on, read the image as it was at a snapshot; None, or an empty name, goes back to the present."""
         key = None if name is None else name_text(name, "name")
         shown_name = None if name is None else name_bytes(name, "name")
-        drive(self._image.set_snap(key), "error setting image %s to snapshot %s", self.name, shown_name)
+        drive(self._image.set_snap(key or None), "error setting image %s to snapshot %s", self.name, shown_name)
 
     def set_snap_by_id(self, snap_id: int | None) -> None:
-        """As :meth:`set_snap`."""
-        key = None if snap_id is None else uint64(snap_id)
+        """As :meth:`set_snap`; 0 goes back to the present, too."""
+        key = int64(snap_id) if snap_id else None
         drive(self._image.set_snap(key), "error setting image %s to snapshot %s", self.name, key)
 
     def snap_exists(self, name: str | bytes) -> bool:
@@ -142,7 +139,7 @@ class SnapshotMethods:
 
     def snap_get_name(self, snap_id: int) -> str:
         """Raises ImageNotFound."""
-        return shown(self._look(snapshots.with_id, uint64(snap_id), "error snap_get_name.").info.name)
+        return shown(self._look(snapshots.with_id, int64(snap_id), "error snap_get_name.").info.name)
 
     def get_snap_timestamp(self, snap_id: int) -> datetime.datetime:
         """When it was taken. Raises ImageNotFound."""

@@ -10,7 +10,7 @@ import errno
 
 from rbd_native import cls_rbd, names
 from rbd_native.cls_client import mutate
-from rbd_native.constants import RBD_OPERATION_FEATURE_CLONE_CHILD
+from rbd_native.constants import RBD_FEATURE_LAYERING, RBD_OPERATION_FEATURE_CLONE_CHILD
 from rbd_native.image.context import ImageContext
 from rbd_native.rados.port import Io, RadosError
 from rbd_native.types import ChildImageSpec, ParentImageSpec
@@ -20,7 +20,10 @@ _NOTIFY_TIMEOUT_MS = 5000
 
 
 async def attach(child: ImageContext, spec: ParentImageSpec, overlap: int, *, old: bool) -> None:
-    """Bind a new image to its parent, the child's side first: from then on its removal clears away all of it."""
+    """Bind a new image to its parent, the child's side first: from then on its removal clears away all of it. ENOSYS
+    without the feature layering."""
+    if not child.header.features & RBD_FEATURE_LAYERING:
+        raise RadosError(errno.ENOSYS, f"{child.name} lacks the feature layering")
     io = child.io
     steps = [cls_rbd.parent_attach(spec, overlap)]
     if not old:

@@ -38,7 +38,7 @@ async def clone(
     try:
         if not name:
             raise RadosError(errno.EINVAL, "an image needs a name")
-        wish = inherit(parent, wish, parent.header.features)
+        wish = inherit(parent, masked(wish), parent.header.features)
         _check(parent, io, wish, old=old)
         identifier = await create.create(io, name, wish)
         try:
@@ -64,28 +64,31 @@ async def old_format(io: Io, settings: Settings, wanted: int) -> bool:
     return not _RELEASE.fullmatch(release) or release < _FIRST_WITH_FORMAT_2
 
 
+def masked(wish: create.Wish) -> create.Wish:
+    """An order of which nothing is left is one that the caller left open: so for clones alone."""
+    return wish if wish.order is None else replace(wish, order=wish.order & create.ORDER_BITS)
+
+
 def inherit(parent: ImageContext, wish: create.Wish, features: int) -> create.Wish:
     """The wish for an image that is as `parent` is wherever the caller did not say otherwise."""
     layout = parent.layout
-    striped = wish.stripe_unit or wish.stripe_count
     return replace(
         wish,
         size=parent.size,
-        order=wish.order or layout.order,
+        order=layout.order if wish.order is None else wish.order,
         features=features if wish.features is None else wish.features,
-        stripe_unit=wish.stripe_unit if striped else layout.stripe_unit,
-        stripe_count=wish.stripe_count if striped else layout.stripe_count,
+        stripe_unit=layout.stripe_unit if wish.stripe_unit is None else wish.stripe_unit,
+        stripe_count=layout.stripe_count if wish.stripe_count is None else wish.stripe_count,
     )
 
 
 def _check(parent: ImageContext, io: Io, wish: create.Wish, *, old: bool) -> None:
+    create.check_known(wish.features or 0)
+    if old and (parent.snap is None or parent.snap.protection != ProtectionStatus.PROTECTED):
+        raise RadosError(errno.EINVAL, "the parent snapshot is not protected")
     if not parent.header.features & RBD_FEATURE_LAYERING or not (wish.features or 0) & RBD_FEATURE_LAYERING:
         raise RadosError(errno.ENOSYS, "parent and child both need layering")
-    if not old:
-        return
-    if parent.snap is None or parent.snap.protection != ProtectionStatus.PROTECTED:
-        raise RadosError(errno.EINVAL, "the parent snapshot is not protected")
-    if parent.io.namespace != io.namespace:
+    if old and parent.io.namespace != io.namespace:
         raise RadosError(errno.EXDEV, "clones of format 1 stay in their parent's namespace")
 
 

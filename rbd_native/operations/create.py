@@ -33,6 +33,8 @@ from rbd_native.rados.port import Create, Io, RadosError, Remove, WriteStep
 from rbd_native.striping import MAX_ORDER, MIN_ORDER, Layout
 from rbd_native.types import DirectoryState
 
+ORDER_BITS: Final = 0xFF
+"""librbd looks at no other bits of an order."""
 _MIN_STRIPE_UNIT: Final = 512
 
 
@@ -75,7 +77,7 @@ async def create(io: Io, name: str, wish: Wish) -> str:
 
 
 def _order(wish: Wish, settings: Settings) -> int:
-    order = wish.order or settings.integer("rbd_default_order")
+    order = wish.order & ORDER_BITS if wish.order else settings.integer("rbd_default_order")
     if not MIN_ORDER <= order <= MAX_ORDER:
         raise RadosError(errno.EDOM, f"order {order} is not within {MIN_ORDER} to {MAX_ORDER}")
     return order
@@ -83,8 +85,7 @@ def _order(wish: Wish, settings: Settings) -> int:
 
 async def _plan(io: Io, wish: Wish, order: int, settings: Settings) -> Plan:
     features = settings.integer("rbd_default_features") if wish.features is None else wish.features
-    if features & ~RBD_FEATURES_ALL:
-        raise RadosError(errno.ENOSYS, f"unknown features {features & ~RBD_FEATURES_ALL:#x}")
+    check_known(features)
     layout = _layout(wish, order, settings)
     features &= ~RBD_FEATURES_IMPLICIT
     if features & RBD_FEATURE_OBJECT_MAP:
@@ -99,6 +100,12 @@ async def _plan(io: Io, wish: Wish, order: int, settings: Settings) -> Plan:
         # The cluster's own answer limits defaults only: what was asked for is not quietly left out.
         features &= await cluster_features(io)
     return Plan(wish.size, layout, features, data_io)
+
+
+def check_known(features: int) -> None:
+    """ENOSYS for feature bits that have no meaning yet."""
+    if features & ~RBD_FEATURES_ALL:
+        raise RadosError(errno.ENOSYS, f"unknown features {features & ~RBD_FEATURES_ALL:#x}")
 
 
 async def cluster_features(io: Io) -> int:

@@ -13,7 +13,12 @@ from collections.abc import Iterable, Sequence
 
 from rbd_native import cls_rbd, names
 from rbd_native.cls_client import call
-from rbd_native.constants import RBD_FEATURE_OBJECT_MAP, RBD_FEATURES_IMPLICIT, RBD_SNAP_CREATE_SKIP_QUIESCE
+from rbd_native.constants import (
+    RBD_FEATURE_LAYERING,
+    RBD_FEATURE_OBJECT_MAP,
+    RBD_FEATURES_IMPLICIT,
+    RBD_SNAP_CREATE_SKIP_QUIESCE,
+)
 from rbd_native.engine import for_each
 from rbd_native.header import Snapshot
 from rbd_native.image import io as writing
@@ -46,15 +51,21 @@ async def deep_copy(
     if not name:
         raise RadosError(errno.EINVAL, "an image needs a name")
     versions = _versions(source)
+    bound = source.header.parent is not None and not flatten
+    if bound:
+        wish = clone.masked(wish)
     wish = clone.inherit(source, wish, source.header.features & ~RBD_FEATURES_IMPLICIT)
+    if bound and not (wish.features or 0) & RBD_FEATURE_LAYERING:
+        raise RadosError(errno.ENOSYS, "a copy that shares its parent needs layering")
     identifier = await create.create(io, name, wish)
     target = await open_image(io, identifier=identifier)
     try:
-        if source.header.parent is not None and not flatten:
+        if bound:
             await _same_parent(source, target, clone_format)
         await _replay(source, target, versions, progress or Progress())
         await copy_metadata(source, target)
         await writing.flush(target)
+        await _protect(target, versions)
     finally:
         await target.close()
 
@@ -177,11 +188,15 @@ async def _replay(
 
 
 async def _snapshot(target: ImageContext, version: Snapshot) -> None:
-    name = version.info.name
-    await snapshots.create(target, name, RBD_SNAP_CREATE_SKIP_QUIESCE)
-    if version.protection == ProtectionStatus.PROTECTED:
-        await snapshots.protect(target, name)
+    await snapshots.create(target, version.info.name, RBD_SNAP_CREATE_SKIP_QUIESCE)
     await target.fresh()
+
+
+async def _protect(target: ImageContext, versions: list[Snapshot | None]) -> None:
+    """Last: it fails where the copy was to have no layering, which is otherwise whole then."""
+    for version in versions:
+        if version is not None and version.protection == ProtectionStatus.PROTECTED:
+            await snapshots.protect(target, version.info.name)
 
 
 async def _object(source: ImageContext, target: ImageContext, objectno: int, size: int) -> None:

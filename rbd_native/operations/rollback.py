@@ -25,9 +25,9 @@ from rbd_native.rados.port import RadosError
 async def rollback(image: ImageContext, name: str, progress: Progress | None = None) -> None:
     """ENOENT, EROFS."""
     await snapshots.writable(image)
-    snapshots.named(image, name)
     if image.snap is not None:
         raise RadosError(errno.EROFS, f"{image.name} is set to a snapshot")
+    snapshots.named(image, name)
     await image.under_lock(lambda: _roll_back(image, name, progress or Progress()))
 
 

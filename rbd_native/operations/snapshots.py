@@ -14,7 +14,12 @@ import logging
 from rbd_native import cls_rbd, names
 from rbd_native import header as headers
 from rbd_native.cls_client import ClassCall, call, call_optional, mutate
-from rbd_native.constants import RBD_FEATURE_OBJECT_MAP, RBD_SNAP_CREATE_IGNORE_QUIESCE_ERROR, RBD_SNAP_CREATE_SKIP_QUIESCE
+from rbd_native.constants import (
+    RBD_FEATURE_LAYERING,
+    RBD_FEATURE_OBJECT_MAP,
+    RBD_SNAP_CREATE_IGNORE_QUIESCE_ERROR,
+    RBD_SNAP_CREATE_SKIP_QUIESCE,
+)
 from rbd_native.header import Snapshot
 from rbd_native.image.context import ImageContext
 from rbd_native.object_map import BitVector, ObjectMapCorrupt
@@ -60,6 +65,15 @@ def with_id(image: ImageContext, snap: int) -> Snapshot:
         if snapshot.info.id == snap:
             return snapshot
     raise RadosError(errno.ENOENT, f"snapshot {snap} of {image.name}")
+
+
+async def removable(image: ImageContext, key: str | int) -> Snapshot:
+    """By name or id: ENOENT, and only for one that is there EROFS."""
+    if image.stale:
+        await image.fresh()
+    snapshot = named(image, key) if isinstance(key, str) else with_id(image, key)
+    await writable(image)
+    return snapshot
 
 
 # --- take ------------------------------------------------------------------------------------------------------------
@@ -283,8 +297,9 @@ async def apply_rename(image: ImageContext, snap: int, new_name: str) -> None:
 
 
 async def protect(image: ImageContext, name: str) -> None:
-    """EBUSY where it is protected, ENOENT, EROFS."""
+    """EBUSY where it is protected, ENOSYS without the feature layering, ENOENT, EROFS."""
     await writable(image)
+    _need_layering(image)
     snapshot = named(image, name)
     if snapshot.protection == ProtectionStatus.PROTECTED:
         raise RadosError(errno.EBUSY, f"{image.name}@{name} is protected")
@@ -306,6 +321,11 @@ async def unprotect(image: ImageContext, name: str) -> None:
         await _protection(image, snapshot, ProtectionStatus.PROTECTED)
         raise
     await _protection(image, snapshot, ProtectionStatus.UNPROTECTED)
+
+
+def _need_layering(image: ImageContext) -> None:
+    if not image.header.features & RBD_FEATURE_LAYERING:
+        raise RadosError(errno.ENOSYS, f"{image.name} lacks the feature layering")
 
 
 async def _protection(image: ImageContext, snapshot: Snapshot, status: ProtectionStatus) -> None:

@@ -34,7 +34,7 @@ FEATURES = [
 
 names = st.sampled_from(["", "new", TAKEN, TAKEN_BY_FORMAT_1, "a/b", "a@b", "é", b"bytes", "x\0y", "l" * 400, "n" * 5000])
 sizes = st.sampled_from([0, 1, 4096, 1 << 22, (1 << 22) + 1, 1 << 40, 1 << 63])
-orders = st.none() | st.sampled_from([0, -1, 1, 11, 12, 13, 22, 25, 26, 64, 255, 256, -(2**31)])
+orders = st.none() | st.sampled_from([0, -1, 1, 11, 12, 13, 22, 25, 26, 64, 255, 256, 272, -(2**31)])
 masks = st.none() | st.lists(st.sampled_from(FEATURES), max_size=4).map(lambda bits: sum(set(bits)))
 units = st.none() | st.sampled_from([0, 1, 3, 256, 512, 4096, 65536, 1 << 22, 1 << 23, 1 << 63, 2**64 - 1])
 counts = st.none() | st.sampled_from([0, 1, 2, 5, 1_000_000])

@@ -1,0 +1,274 @@
+"""Calls about snapshots, clones and parents, judged by librbd: the same results, exception classes, errnos and words."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+import rbd_native as rbd
+from tests.cluster import CephCluster
+from tests.interop.twins import Outcome, Twins
+
+pytestmark = pytest.mark.ceph
+
+SIZE = 1 << 18
+NAMES = ["s", "protected", "kept", "none", "", b"s", "é", "a@b", "a/b", "s\0x", None, 7, "l" * 3000]
+IDS: list[Any] = [0, 2**64 - 2, 2**64, -1, "s", None, 1.5]
+
+
+@pytest.fixture
+def twins(ceph: CephCluster, pool: str) -> Iterator[Twins]:
+    """On either side image@s, @protected, @kept (with a clone of format 2), @old (with one of format 1), and an orphan."""
+    twins = Twins(ceph, pool)
+    for place, ioctx in enumerate(twins.ioctxs):
+        twins.client_of(ioctx).conf_set("rbd_default_clone_format", "2")
+        twins.ioctxs[place].set_namespace("")
+        rbd.RBD().create(ioctx, "image", SIZE, 16, features=61)
+        with rbd.Image(ioctx, "image") as image:
+            image.write(b"p" * SIZE, 0)
+            for name in ("s", "protected", "kept", "old"):
+                image.create_snap(name)
+            image.protect_snap("protected")
+            image.protect_snap("old")
+        for name, form in (("kept", 2), ("old", 1)):
+            rbd.RBD().clone(ioctx, "image", name, ioctx, f"clone-{name}", clone_format=form)
+        with rbd.Image(ioctx, "clone-kept") as image:
+            image.create_snap("c")
+        rbd.RBD().clone(ioctx, "clone-kept", "c", ioctx, "grandchild", clone_format=2)
+        rbd.RBD().create(ioctx, "bare", SIZE, 16, features=4)
+    yield twins
+    twins.close()
+
+
+def on(twins: Twins, method: str, *arguments: Any, name: str = "image", **how: Any) -> Outcome:
+    snap = how.pop("at", None)
+
+    def call(module: Any, ioctx: Any, side: int) -> Any:
+        with module.Image(ioctx, name, **how) as image:
+            if snap is not None:
+                image.set_snap(snap)
+            value = getattr(image, method)(*arguments)
+            if method == "get_parent_image_spec":  # of later releases it has more
+                value = {key: value[key] for key in ("pool_name", "pool_namespace", "image_name", "snap_name")}
+            return neutral(value, twins, side)
+
+    return twins.both(call)
+
+
+def neutral(value: Any, twins: Twins, side: int) -> Any:
+    """Without what differs from pool to pool, or from one release of the binding to the next."""
+    if value == twins.pools[side]:
+        return "<pool>"
+    if isinstance(value, dict):
+        return {
+            key: "<id>" if key in ("id", "image_id", "pool_id", "snap_id") else neutral(item, twins, side)
+            for key, item in value.items()
+        }
+    if isinstance(value, list | tuple) or (hasattr(value, "__iter__") and not isinstance(value, str | bytes)):
+        return [neutral(item, twins, side) for item in value]
+    return value
+
+
+@pytest.mark.parametrize("how", [{}, {"read_only": True}, {"at": "s"}])
+@pytest.mark.parametrize(
+    "method", ["create_snap", "remove_snap", "protect_snap", "unprotect_snap", "rollback_to_snap", "is_protected_snap",
+               "set_snap", "snap_get_id", "snap_exists"],
+)  # fmt: skip
+def test_by_name(twins: Twins, method: str, how: dict[str, Any]) -> None:
+    for name in NAMES:
+        result = on(twins, method, name, **how)
+        if method == "snap_get_id" and result.raised is None:
+            continue
+    on(twins, "list_children", **how)
+    names(twins)
+
+
+def names(twins: Twins) -> None:
+    """The snapshots are the same on either side."""
+
+    def call(module: Any, ioctx: Any, side: int) -> Any:
+        with module.Image(ioctx, "image", read_only=True) as image:
+            return [
+                (snap["namespace"], snap["trash"]["original_name"] if "trash" in snap else snap["name"], snap["size"])
+                for snap in image.list_snaps()
+            ]
+
+    twins.both(call)
+
+
+@pytest.mark.parametrize("how", [{}, {"read_only": True}])
+@pytest.mark.parametrize("target", ["new", "s", "kept", "", b"other", None, 3])
+def test_rename(twins: Twins, target: Any, how: dict[str, Any]) -> None:
+    for source in ("s", "protected", "kept", "none", None):
+        on(twins, "rename_snap", source, target, **how)
+    names(twins)
+
+
+@pytest.mark.parametrize("method", ["remove_snap_by_id", "set_snap_by_id", "snap_get_name", "snap_get_namespace_type"])
+def test_by_id(twins: Twins, method: str) -> None:
+    for number in IDS:
+        on(twins, method, number)
+    names(twins)
+
+
+@pytest.mark.parametrize("flags", [0, 1, -1, 2**64, "1", None])
+def test_remove_with_flags(twins: Twins, flags: Any) -> None:
+    for name in ("s", "protected", "kept", "none", None):
+        on(twins, "remove_snap2", name, flags)
+    names(twins)
+
+
+def test_limits(twins: Twins) -> None:
+    for limit in (3, 4, 0, -1, 2**64 - 1, 2**64, "4", None, 4):
+        on(twins, "set_snap_limit", limit)
+        on(twins, "get_snap_limit")
+    on(twins, "create_snap", "over")
+    on(twins, "set_snap_limit", 9, read_only=True)
+    on(twins, "remove_snap_limit", read_only=True)
+    on(twins, "remove_snap_limit")
+    on(twins, "create_snap", "over")
+    names(twins)
+
+
+@pytest.mark.parametrize("name", ["image", "clone-kept", "clone-old", "grandchild", "bare"])
+@pytest.mark.parametrize(
+    "method",
+    ["parent_info", "get_parent_image_spec", "overlap", "list_children", "list_children2", "list_descendants", "flatten"],
+)
+def test_relations(twins: Twins, name: str, method: str) -> None:
+    result = on(twins, method, name=name, read_only=True)
+    if method in ("list_children", "list_children2", "list_descendants") and name == "image":
+        assert result.value
+        for snap in ("s", "kept", "old"):
+            on(twins, method, name=name, at=snap, read_only=True)
+    on(twins, method, name=name)
+    on(twins, method, name=name)
+
+
+def test_without_layering(twins: Twins) -> None:
+    on(twins, "create_snap", "b", name="bare")
+    for method in ("protect_snap", "unprotect_snap", "is_protected_snap"):
+        for snap in ("b", "none"):
+            on(twins, method, snap, name="bare")
+            on(twins, method, snap, name="bare", read_only=True)
+    twins.both(lambda module, ioctx, side: module.RBD().clone(ioctx, "bare", "b", ioctx, "new"))
+
+
+def test_parents_that_shrank_away(twins: Twins) -> None:
+    on(twins, "resize", 0, name="clone-kept")
+    on(twins, "resize", SIZE, name="clone-kept")
+    for method in ("parent_info", "get_parent_image_spec", "overlap", "flatten"):
+        on(twins, method, name="clone-kept")
+
+
+def test_removal(twins: Twins) -> None:
+    """Of images with snapshots, with nothing but snapshots in the trash, and with none."""
+    for name in ("image", "clone-kept", "none"):
+        twins.both(lambda module, ioctx, side, name=name: module.RBD().remove(ioctx, name))
+    for name in ("s", "kept", "old", "protected"):
+        on(twins, "unprotect_snap", name)
+        on(twins, "remove_snap", name)
+    twins.both(lambda module, ioctx, side: module.RBD().remove(ioctx, "image"))
+    names(twins)
+    for name in ("clone-old", "grandchild"):
+        twins.both(lambda module, ioctx, side, name=name: module.RBD().remove(ioctx, name))
+    on(twins, "remove_snap", "c", name="clone-kept")
+    on(twins, "unprotect_snap", "old")
+    on(twins, "remove_snap", "old")
+    for name in ("clone-kept", "image"):
+        twins.both(lambda module, ioctx, side, name=name: module.RBD().remove(ioctx, name))
+    assert twins.both(lambda module, ioctx, side: list(module.RBD().list(ioctx))).value == ["bare"]
+
+
+CLONES: list[tuple[tuple[Any, ...], dict[str, Any]]] = [
+    (("image", "s", "new"), {}),
+    (("image", "s", ""), {}),
+    (("image", "s", "bare"), {}),
+    (("image", "none", "new"), {}),
+    (("none", "s", "new"), {}),
+    (("bare", "s", "new"), {}),
+    (("image", "s", None), {}),
+    (("image", None, "new"), {}),
+    ((None, "s", "new"), {}),
+    *((("image", "s", "new"), {"features": mask}) for mask in (0, 1, 4, 8, 9, 13, 61, 63, 1 << 12, 1 << 40, -1)),
+    *((("image", "s", "new"), {"order": order}) for order in (0, 11, 12, 22, 25, 26, 64, 272, -1, 2**31, 2**64)),
+    *(
+        (("image", "s", "new"), {"stripe_unit": unit, "stripe_count": count})
+        for unit in (0, 4096, 65536, 3)
+        for count in (0, 1, 3)
+    ),
+    (("image", "s", "new"), {"stripe_unit": 4096}),
+    (("image", "s", "new"), {"data_pool": "no-such-pool"}),
+    (("image", "s", "new"), {"order": 99, "features": 4}),
+]  # fmt: skip
+
+
+def test_clone_of_no_snapshot(twins: Twins) -> None:
+    """librbd 16 ends the process there."""
+    ioctx = twins.ioctxs[1]
+    with pytest.raises(rbd.ImageNotFound):
+        rbd.RBD().clone(ioctx, "image", "", ioctx, "new")
+    assert "new" not in rbd.RBD().list(ioctx)
+
+
+@pytest.mark.parametrize("form", ["1", "2", "auto"])
+def test_clone(twins: Twins, form: str) -> None:
+    for ioctx in twins.ioctxs:
+        twins.client_of(ioctx).conf_set("rbd_default_clone_format", form)
+    for (parent, snap, name), options in CLONES:
+        for which in [snap, "protected"] if snap == "s" else [snap]:
+
+            def clone(module: Any, ioctx: Any, side: int, which: Any = which, parent: Any = parent, name: Any = name,
+                      options: dict[str, Any] = options) -> Any:  # fmt: skip
+                module.RBD().clone(ioctx, parent, which, ioctx, name, **options)
+                with module.Image(ioctx, name) as image:
+                    shape: list[Callable[[], Any]] = [image.features, image.size, image.stripe_unit, image.stripe_count,
+                                                      image.overlap, image.op_features]  # fmt: skip
+                    found = [one() for one in shape] + [image.stat()["order"], image.read(0, 3)]
+                module.RBD().remove(ioctx, name)
+                return found
+
+            twins.both(clone)
+
+
+LAYOUTS: list[dict[str, Any]] = [
+    {},
+    *({"features": mask} for mask in (0, 1, 3, 4, 8, 61, 63, 1 << 12, -1)),
+    *({"order": order} for order in (0, 11, 12, 22, 26, 256, 272, 2**31)),
+    *({"stripe_unit": unit, "stripe_count": count} for unit in (0, 4096, 65536, 3) for count in (0, 1, 3)),
+    {"stripe_unit": 4096},
+    {"stripe_count": 2},
+    {"data_pool": "no-such-pool"},
+]
+
+
+@pytest.mark.parametrize("name", ["image", "clone-kept"])
+@pytest.mark.parametrize("method", ["copy", "deep_copy"])
+def test_copy(twins: Twins, method: str, name: str) -> None:
+    """Where it fails halfway librbd leaves what there is so far, and so do we."""
+    for options in LAYOUTS:
+
+        def copy(module: Any, ioctx: Any, side: int, options: dict[str, Any] = options) -> Any:
+            with module.Image(ioctx, name, read_only=True) as image:
+                getattr(image, method)(ioctx, "new", **options)
+            with module.Image(ioctx, "new") as image:
+                shape: list[Callable[[], Any]] = [image.features, image.size, image.stripe_unit, image.stripe_count,
+                                                  image.op_features]  # fmt: skip
+                snapshots = [neutral(snap, twins, side) for snap in image.list_snaps()]
+                return snapshots + [one() for one in shape] + [image.stat()["order"], image.read(0, 3)]
+
+        def clear(module: Any, ioctx: Any, side: int) -> Any:
+            listed = module.RBD().list(ioctx)
+            snapshots = []
+            if "new" in listed:
+                with module.Image(ioctx, "new") as image:
+                    for snap in list(image.list_snaps()):
+                        snapshots.append(snap["name"])
+                        if image.is_protected_snap(snap["name"]):
+                            image.unprotect_snap(snap["name"])
+                        image.remove_snap(snap["name"])
+                module.RBD().remove(ioctx, "new")
+            return listed, snapshots
+
+        twins.both(copy)
+        twins.both(clear)
