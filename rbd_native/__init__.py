@@ -14,7 +14,7 @@ holds the same bytes as a real one. Importing this package imports neither rados
 
 from rbd_native.api.completion import Completion
 from rbd_native.api.family import ChildIterator
-from rbd_native.api.group import Group
+from rbd_native.api.group import Group, GroupImageIterator, GroupSnapIterator
 from rbd_native.api.image import ConfigImageIterator, Image, MetadataIterator
 from rbd_native.api.locks import LockOwnerIterator, WatcherIterator
 from rbd_native.api.pool import ConfigPoolIterator, PoolMetadataIterator
@@ -257,6 +257,8 @@ __all__ = [
     "Error",
     "FunctionNotSupported",
     "Group",
+    "GroupImageIterator",
+    "GroupSnapIterator",
     "IOError",
     "Image",
     "ImageBusy",

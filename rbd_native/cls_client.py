@@ -186,6 +186,14 @@ async def mutate(io: Io, oid: str, *calls: ClassCall[Any], snapc: SnapContext | 
     return await io.write(oid, steps, snapc=snapc)
 
 
+async def mutate_present(io: Io, oid: str, request: ClassCall[Any]) -> bool:
+    """Like :func:`mutate`, for what need not be there: False where the errno is ENOENT."""
+    reply = await io.write(oid, [request.step]).bare()
+    if reply.rv < 0 and reply.rv != -errno.ENOENT:
+        raise RadosError(-reply.rv, oid, reply)
+    return bool(reply.rv == 0)
+
+
 def decoded(request: ClassCall[R], output: bytes, oid: str) -> R:
     """The decoded output; what an OSD sent and cannot be read is an I/O error to the caller."""
     try:

@@ -23,6 +23,7 @@ from rbd_native.rados.port import Buffer, RadosError
 T = TypeVar("T")
 
 _UINT8 = 2**8
+_UINT32 = 2**32
 _UINT64 = 2**64
 _INT64 = 2**63
 _INT = 2**31
@@ -98,6 +99,16 @@ def int64(value: Any) -> int:
     number = _integer(value)
     if not -_INT64 <= number < _INT64:
         raise OverflowError("Python int too large to convert to C long")
+    return number
+
+
+def uint32(value: Any) -> int:
+    """As :func:`uint64`."""
+    number = _integer(value)
+    if number < 0:
+        raise OverflowError("can't convert negative value to uint32_t")
+    if number >= _UINT32:
+        raise OverflowError("value too large to convert to uint32_t")
     return number
 
 

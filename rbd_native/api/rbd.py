@@ -9,6 +9,7 @@ from rbd_native import header as headers
 from rbd_native.api import unbuilt
 from rbd_native.api.boundary import c_int, drive, name_text, shown, uint64, wish
 from rbd_native.api.completion import Completion
+from rbd_native.api.group import GroupMethods
 from rbd_native.api.image import Image
 from rbd_native.api.namespaces import NamespaceMethods
 from rbd_native.api.pool import PoolMethods
@@ -22,7 +23,7 @@ from rbd_native.rados.connect import port_for
 
 
 @unbuilt.lacks(unbuilt.RBD)
-class RBD(NamespaceMethods, PoolMethods, TrashMethods):
+class RBD(GroupMethods, NamespaceMethods, PoolMethods, TrashMethods):
     """Create, list, rename and remove images; it has no state."""
 
     def version(self) -> tuple[int, int, int]:

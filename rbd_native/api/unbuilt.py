@@ -16,19 +16,6 @@ from rbd_native.errors import FunctionNotSupported
 
 T = TypeVar("T")
 
-GROUP = {
-    "add_image": "(image_ioctx, image_name)",
-    "create_snap": "(snap_name, flags=0)",
-    "get_snap_info": "(snap_name)",
-    "id": "()",
-    "list_images": "()",
-    "list_snaps": "()",
-    "remove_image": "(image_ioctx, image_name)",
-    "remove_snap": "(snap_name)",
-    "rename_snap": "(old_snap_name, new_snap_name)",
-    "rollback_to_snap": "(name)",
-}
-
 _LAYOUT = "features=None, order=None, stripe_unit=None, stripe_count=None, data_pool=None"
 
 IMAGE = {
@@ -52,10 +39,6 @@ IMAGE = {
 }
 
 RBD = {
-    "group_create": "(ioctx, name)",
-    "group_list": "(ioctx)",
-    "group_remove": "(ioctx, name)",
-    "group_rename": "(ioctx, src, dest)",
     "migration_abort": "(ioctx, image_name, on_progress=None)",
     "migration_commit": "(ioctx, image_name, on_progress=None)",
     "migration_execute": "(ioctx, image_name, on_progress=None)",

@@ -33,7 +33,10 @@ from rbd_native.watch_notify import HeaderUpdate, Message, encode_message
 
 
 class ImageContext:
-    """One open image. `io` is where its metadata lies, `data_io` where its data objects do."""
+    """One open image. `io` is where its metadata lies, `data_io` where its data objects do.
+
+    `serving`: as the owner of the lock it does what other clients ask for; else they have to ask until another owns it.
+    """
 
     def __init__(
         self, io: Io, identifier: str, name: str, perform: dict[type[Message], Perform], *, read_only: bool
@@ -44,6 +47,7 @@ class ImageContext:
         self.name = name
         self.read_only = read_only
         self.stale = False
+        self.serving = True
         self.snap: Snapshot | None = None
         self.header_oid = names.header(identifier)
         self.begun = UnderWay()
@@ -136,8 +140,9 @@ class ImageContext:
     # --- open and close ---
 
     async def open(self, snapshot: str | int | None = None, *, with_parent: bool = True) -> ImageContext:
-        """`with_parent` False leaves the parent alone: enough for what reads and writes nothing that it may have."""
-        self._with_parent = with_parent
+        """`with_parent` False leaves the parent alone: enough for what reads and writes nothing that it may have, but not
+        for what others may ask for, which is flattening, too."""
+        self._with_parent = self.serving = with_parent
         try:
             if not self.read_only:
                 await self.watch.register()

@@ -234,7 +234,7 @@ class Requests:
     def requested(self, message: Any) -> bytes:
         """A request has come in: the answer to it. Only the owner of the lock answers anything."""
         lock = self._image.lock
-        if lock is None or not lock.owned:
+        if lock is None or not lock.owned or not self._image.serving:
             return b""
         perform = self._perform.get(type(message))
         if perform is None:  # from a later release, or nothing that is asked of an owner

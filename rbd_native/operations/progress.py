@@ -48,3 +48,30 @@ class Progress:
                 )
             )  # fmt: skip
             return 0
+
+
+class Joint:
+    """The progress of several operations at once as that of one."""
+
+    def __init__(self, whole: Progress, count: int) -> None:
+        self._whole = whole
+        self._parts = [(0, 0)] * count
+
+    def part(self, place: int, total: int) -> Progress:
+        """For one of them, which will take `total` steps. All are to be had before any begins."""
+        self._parts[place] = (0, total)
+        return _Part(self, place)
+
+    def update(self, place: int, done: int, total: int) -> None:
+        self._parts[place] = (done, total)
+        self._whole.update(sum(done for done, _ in self._parts), sum(total for _, total in self._parts))
+
+
+class _Part(Progress):
+    def __init__(self, joint: Joint, place: int) -> None:
+        super().__init__()
+        self._joint = joint
+        self._place = place
+
+    def update(self, done: int, total: int) -> None:
+        self._joint.update(self._place, done, total)

@@ -20,6 +20,7 @@ from rbd_native.object_map import BitVector, ObjectMapCorrupt, ObjectState
 from rbd_native.operations import resize, snapshots
 from rbd_native.operations.progress import Progress
 from rbd_native.rados.port import RadosError
+from rbd_native.types import SnapshotNamespace
 
 
 async def rollback(image: ImageContext, name: str, progress: Progress | None = None) -> None:
@@ -28,13 +29,14 @@ async def rollback(image: ImageContext, name: str, progress: Progress | None = N
     if image.snap is not None:
         raise RadosError(errno.EROFS, f"{image.name} is set to a snapshot")
     snapshots.named(image, name)
-    await image.under_lock(lambda: _roll_back(image, name, progress or Progress()))
+    await image.under_lock(lambda: apply(image, name, snapshots.USER, progress or Progress()))
 
 
-async def _roll_back(image: ImageContext, name: str, progress: Progress) -> None:
+async def apply(image: ImageContext, name: str, namespace: SnapshotNamespace, progress: Progress) -> None:
+    """What whoever owns the image does for :func:`rollback`."""
     if image.stale:
         await image.fresh()
-    snapshot = snapshots.named(image, name)
+    snapshot = snapshots.named(image, name, namespace)
     if snapshot.info.image_size != image.header.size:
         await resize.apply(image, snapshot.info.image_size, allow_shrink=True)
         await image.fresh()

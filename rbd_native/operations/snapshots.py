@@ -40,7 +40,7 @@ from rbd_native.watch_notify import SnapCreate, SnapRemove
 log = logging.getLogger(__name__)
 
 USER = UserSnapshotNamespace()
-_FLAGS = RBD_SNAP_CREATE_SKIP_QUIESCE | RBD_SNAP_CREATE_IGNORE_QUIESCE_ERROR
+_FLAGS = (0, RBD_SNAP_CREATE_SKIP_QUIESCE, RBD_SNAP_CREATE_IGNORE_QUIESCE_ERROR)
 
 
 async def writable(image: ImageContext) -> None:
@@ -82,14 +82,19 @@ async def removable(image: ImageContext, key: str | int) -> Snapshot:
 async def create(image: ImageContext, name: str, flags: int = 0, namespace: SnapshotNamespace = USER) -> None:
     """EEXIST, EDQUOT (over the limit), EINVAL (flags), EROFS, and what a client answers that cannot hold still."""
     await writable(image)
-    if flags & ~_FLAGS:
-        raise RadosError(errno.EINVAL, f"flags {flags:#x}")
+    check_flags(flags)
     _absent(image, name, namespace)
     await image.requests.carry_out(
         lambda request: SnapCreate(name, namespace, request, flags),
         lambda: apply_create(image, name, namespace, flags),
         done_before=errno.EEXIST,
     )
+
+
+def check_flags(flags: int) -> None:
+    """EINVAL for what is no flag, and for both at once."""
+    if flags not in _FLAGS:
+        raise RadosError(errno.EINVAL, f"flags {flags:#x}")
 
 
 def _absent(image: ImageContext, name: str, namespace: SnapshotNamespace) -> None:
@@ -99,6 +104,11 @@ def _absent(image: ImageContext, name: str, namespace: SnapshotNamespace) -> Non
 
 async def apply_create(image: ImageContext, name: str, namespace: SnapshotNamespace, flags: int) -> None:
     """What whoever owns the image does for :func:`create`."""
+    await take(image, name, namespace, flags)
+
+
+async def take(image: ImageContext, name: str, namespace: SnapshotNamespace, flags: int) -> int:
+    """Take it, as the owner of the image; its id."""
     _absent(image, name, namespace)
     request = image.requests.new_id()
     asks = not flags & RBD_SNAP_CREATE_SKIP_QUIESCE
@@ -114,6 +124,7 @@ async def apply_create(image: ImageContext, name: str, namespace: SnapshotNamesp
         if asks:
             await unquiesce(image, request)
     await image.changed()
+    return snap
 
 
 async def _add(image: ImageContext, name: str, namespace: SnapshotNamespace) -> int:

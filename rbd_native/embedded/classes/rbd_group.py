@@ -15,7 +15,6 @@ from rbd_native.types import GroupImageSpec, GroupImageStatus, GroupSnapshot, Gr
 
 _IMAGE = b"image_"
 _SNAPSHOT = b"snapshot_"
-_ORDER = b"snap_order_"
 
 
 def _image_key(spec: GroupImageSpec) -> bytes:
