@@ -3,6 +3,7 @@
 Read through the rados-shaped face of either kind of cluster, not through rbd_native's own port.
 """
 
+import contextlib
 import re
 import struct
 import time
@@ -26,9 +27,12 @@ class Stored(NamedTuple):
 
 
 def contents(rados_module: Any, ioctx: Any) -> dict[str, Stored]:
-    """Every object of the namespace that the ioctx is set to, by name."""
-    names = sorted(found.key for found in ioctx.list_objects())
-    return {name: stored(rados_module, ioctx, name) for name in names}
+    """Every object of the namespace that the ioctx is set to, by name, but for those that are there only in snapshots."""
+    found: dict[str, Stored] = {}
+    for name in sorted(entry.key for entry in ioctx.list_objects()):
+        with contextlib.suppress(rados_module.ObjectNotFound):
+            found[name] = stored(rados_module, ioctx, name)
+    return found
 
 
 def stored(rados_module: Any, ioctx: Any, name: str) -> Stored:

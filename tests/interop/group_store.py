@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from rbd_native.encoding import codec_of, decode, encode, text, u8, u64
+from rbd_native.encoding import decode, encode, text, u8, u64
 from rbd_native.types import GroupSnapshot, GroupSnapshotNamespace, GroupSpec, StoredSnapshot
 from tests.stored import Stored, contents, normal
 
@@ -81,8 +81,8 @@ class _View:
         return told | {"data": one.data, "xattrs": one.xattrs}
 
     def _image(self, pool: dict[str, Stored], oid: str, one: Stored, told: dict[str, Any]) -> tuple[str, Stored]:
-        """An object with a snapshot's id in its name, or in its keys, has its place among the image's snapshots instead. What
-        a header says about groups is told in words."""
+        """An object with a snapshot's id in its name, or in its keys, has its place among the image's snapshots instead.
+        What a header says about groups is told in words."""
         found = re.fullmatch(r"rbd_object_map\.(\w+)\.(\w{16})", oid)
         if found is not None:
             ids = _snap_ids(pool[f"rbd_header.{found[1]}"])

@@ -1,9 +1,10 @@
 """Groups, judged by librbd: whatever the order of the calls, librbd, rbd_native on a real cluster and rbd_native on an
 embedded one answer alike and leave the same behind.
 
-Known and meant differences, which the sequences keep away from: librbd 16 moves members of a group to the trash (releases
-since 20 do not, nor do we); rolling back to an incomplete snapshot, which librbd 16 does as far as there is anything, is
-refused; an incomplete snapshot of an image that is gone can be removed.
+Known and meant differences: librbd 16 moves members of a group to the trash (releases since 20 do not, nor do we); rolling
+back to an incomplete snapshot, which librbd 16 does as far as there is anything, is refused; an incomplete snapshot of an
+image that is gone can be removed; where a member may have no more snapshots, librbd 16 only says that it does not find the
+one it thinks it has taken.
 """
 
 import contextlib
@@ -28,6 +29,7 @@ from tests.interop.twins import Outcome, outcome
 pytestmark = pytest.mark.ceph
 
 MIB = 1 << 20
+OVER_LIMIT = ("ObjectNotFound", "DiskQuotaExceeded")
 _numbers = itertools.count(1)
 
 
@@ -55,10 +57,20 @@ class Side:
     def forget(self) -> None:
         for ioctx in self.ioctxs:
             for found in list(ioctx.list_objects()):
-                ioctx.remove_object(found.key)
+                with contextlib.suppress(self.rados_module.ObjectNotFound):  # listed still, for its snapshots' sake
+                    ioctx.remove_object(found.key)
+            ioctx.execute("rbd_directory", "rbd", "dir_state_set", bytes(4))  # images may be made here
 
 
 Call = Callable[[Side], Any]
+
+
+def _as_in_16(result: Outcome) -> Outcome:
+    """An exception that release 16 has no class of its own for."""
+    if result.raised != "ImageMemberOfGroup":
+        return result
+    assert result.value == errno.EMLINK
+    return Outcome("OSError", result.value, result.words.replace("RBD image is member of group (", "").rstrip(")"))
 
 
 class Trio:
@@ -69,7 +81,9 @@ class Trio:
 
     def all(self, call: Call) -> Outcome:
         results = [outcome(lambda side=side: call(side)) for side in self.sides]  # type: ignore[misc]
-        theirs, mine, embedded_one = results
+        theirs, mine, embedded_one = map(_as_in_16, results)
+        if (theirs.raised, mine.raised) == OVER_LIMIT:
+            theirs = mine
         assert mine == theirs, f"librbd: {theirs}, ours: {mine}"
         assert embedded_one == theirs, f"librbd: {theirs}, on the embedded cluster: {embedded_one}"
         return theirs
@@ -105,6 +119,15 @@ class Trio:
             return sorted(found)
 
         return self.all(listed)
+
+    def may_leave(self, group: str, pool: int, name: str) -> bool:
+        """Whether it is in no other group. Else a link is left, over which removing the group fails: with some members
+        removed before and some not, as their ids are."""
+        try:
+            with self.sides[0].image(pool, name) as image:
+                return image.group()["name"] in ("", group)
+        except real.ImageNotFound:
+            return True
 
     def snaps(self, group: Any) -> Outcome:
         return self.all(lambda side: sorted((s["name"], s["state"]) for s in side.group(group).list_snaps()))
@@ -186,7 +209,7 @@ class Trio:
 @pytest.fixture(scope="module")
 def trio(ceph: CephCluster) -> Iterator[Trio]:
     pools = [[f"groups-{who}-{place}" for place in range(2)] for who in ("theirs", "mine")]
-    for pool in sum(pools, []):
+    for pool in itertools.chain(*pools):
         ceph.create_pool(pool, pg_num=4)
     clusters = [ceph.rados() for _ in pools]
     with embedded_backend() as backend:
@@ -198,7 +221,7 @@ def trio(ceph: CephCluster) -> Iterator[Trio]:
                 ioctx.close()
     for cluster in clusters:
         cluster.shutdown()
-    for pool in sum(pools, []):
+    for pool in itertools.chain(*pools):
         ceph.remove_pool(pool)
 
 
@@ -269,19 +292,20 @@ PHASES = (Phase.explicit, Phase.reuse, Phase.generate)
 
 def begin(trio: Trio) -> None:
     """Three images in a group."""
-    trio.rbd("group_create", "g")
+    assert trio.rbd("group_create", "g").raised is None
     for (pool, name), features in zip(IMAGES, (61, 1, 5), strict=True):
-        trio.create(pool, name, features)
-        trio.member("g", "add_image", pool, name)
+        assert trio.create(pool, name, features).raised is None
+        assert trio.member("g", "add_image", pool, name).raised is None
 
 
-@settings(max_examples=12, deadline=None, phases=PHASES, suppress_health_check=list(HealthCheck))
+@settings(max_examples=10, deadline=None, phases=PHASES, suppress_health_check=list(HealthCheck))
 @given(script=st.lists(steps, min_size=10, max_size=25))
 def test_sequences(place: Trio, script: list[tuple[str, tuple[Any, ...]]]) -> None:
     try:
         begin(place)
         for name, arguments in script:
-            play(place, name, arguments)
+            if name != "remove_image" or place.may_leave(arguments[0], *arguments[1]):
+                play(place, name, arguments)
         for group in ("g", "h"):
             place.members(group)
             place.snaps(group)
@@ -293,7 +317,37 @@ def test_sequences(place: Trio, script: list[tuple[str, tuple[Any, ...]]]) -> No
             side.forget()
 
 
-FAULTY = [
+SCRIPT: list[tuple[str, tuple[Any, ...], str | None]] = [
+    ("write", (0, "a", 0), None), ("write", (1, "a", 1), None), ("create_snap", ("g", "s"), None),
+    ("look", (0, "a"), None), ("write", (0, "a", 0), None), ("write", (0, "b", 5), None),
+    ("resize", (0, "b", 2 * MIB), None), ("rename_snap", ("g", "s", "new"), None), ("group_rename", ("g", "other"), None),
+    ("look", (1, "a"), None), ("rollback_to_snap", ("other", "s"), "ObjectNotFound"),
+    ("rollback_to_snap", ("other", "new"), None), ("look", (0, "b"), None), ("limit", (1, "a", 1), None),
+    ("create_snap", ("other", "over"), "DiskQuotaExceeded"), ("snaps", ("other",), None), ("look", (0, "a"), None),
+    ("limit", (1, "a", 2), None), ("create_snap", ("other", "second", 1), None),
+    ("create_snap", ("other", "over"), "DiskQuotaExceeded"), ("remove_image", ("other", 0, "b"), None),
+    ("look", (0, "b"), None), ("remove", (0, "b"), "ImageHasSnapshots"),
+    ("create_snap", ("other", "over"), "DiskQuotaExceeded"), ("remove_snap", ("other", "second"), None),
+    ("create_snap", ("other", "third", 2), None), ("group_create", ("h",), None), ("add_image", ("h", 0, "b"), None),
+    ("add_image", ("h", 0, "a"), "ObjectExists"), ("members", ("h",), None), ("remove_image", ("h", 0, "a"), "OSError"),
+    ("members", ("h",), None), ("create_snap", ("h", "s"), None), ("look", (0, "a"), None),
+    ("rollback_to_snap", ("other", "new"), None), ("drop_part", (0, "a"), None),
+    ("rollback_to_snap", ("other", "new"), None), ("rename", (0, "b", "c"), None), ("members", ("h",), None),
+    ("remove", (0, "c"), "ImageHasSnapshots"), ("remove_image", ("h", 0, "c"), None), ("group_remove", ("h",), "OSError"),
+    ("group_remove", ("other",), None), ("group_remove", ("h",), None), ("group_list", (), None),
+    ("remove", (0, "a"), None), ("remove", (0, "c"), None), ("remove", (1, "a"), None),
+]  # fmt: skip
+
+
+def test_script(place: Trio) -> None:
+    """One of each, and what it comes to."""
+    begin(place)
+    for name, arguments, raised in SCRIPT:
+        assert play(place, name, arguments).raised == raised, (name, arguments)
+        place.compare()
+
+
+FAULTY: list[tuple[Any, ...]] = [
     ("rbd", "group_create", ""), ("rbd", "group_create", None), ("rbd", "group_create", 5), ("rbd", "group_create", "g"),
     ("rbd", "group_create", b"h\0i"), ("rbd", "group_create", "n" * 3000), ("rbd", "group_remove", "none"),
     ("rbd", "group_remove", ""), ("rbd", "group_remove", None), ("rbd", "group_rename", "g", "g"),
