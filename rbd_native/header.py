@@ -8,7 +8,8 @@ operation, which is atomic: size, features, flags, snapshots and parent are thos
 from __future__ import annotations
 
 import errno
-from collections.abc import AsyncIterator
+import itertools
+from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -21,15 +22,14 @@ from rbd_native.constants import (
     RBD_FLAG_FAST_DIFF_INVALID,
     RBD_FLAG_OBJECT_MAP_INVALID,
 )
-from rbd_native.encoding import DecodeError, Reader, UTime, blob, codec_of, text
-from rbd_native.rados.port import HEAD, Io, RadosError, Read, SnapContext, Stat
+from rbd_native.encoding import UTime
+from rbd_native.rados.port import HEAD, Io, RadosError, SnapContext, Stat
 from rbd_native.striping import Layout
 from rbd_native.types import (
     GroupSpec,
     LockInfo,
     ParentImageSpec,
     SnapshotInfo,
-    TrashImageSource,
     TrashImageSpec,
 )
 
@@ -54,12 +54,14 @@ class Snapshot:
 
 @dataclass(frozen=True, slots=True)
 class Fixed:
-    """What never changes in an image's life. `prefix`: of its data objects; `data_pool`: -1 for the image's own."""
+    """What never changes in an image's life. `prefix`: of its data objects, whose numbers have so many hex `digits`;
+    `data_pool`: -1 for the image's own."""
 
     layout: Layout
     prefix: str
     data_pool: int
     created: UTime
+    digits: int = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +137,7 @@ def _changing_calls(read_only: bool) -> list[ClassCall[Any]]:
         cls_lock.get_info(names.LOCK_NAME),
         cls_rbd.get_access_timestamp(),
         cls_rbd.get_modify_timestamp(),
-        cls_rbd.metadata_list(_CONF, _METADATA_PAGE),
+        first_config(),
     ]
 
 
@@ -150,10 +152,18 @@ async def _assemble(io: Io, oid: str, values: list[Any]) -> Header | None:
             return None
         raise
     return Header(
-        size, features, incompatible, flags, op_features, SnapContext(seq, tuple(ids)), snapshots,
+        size, features, incompatible, flags, op_features, snap_context(oid, seq, ids), snapshots,
         parent if parent.exists else None, overlap is not None, overlap or 0, group, lock, accessed, modified,
-        await _config(io, oid, page),
+        await config(io, oid, page),
     )  # fmt: skip
+
+
+def snap_context(oid: str, seq: int, ids: Iterable[int]) -> SnapContext:
+    """EIO unless the ids descend, from `seq` at most: an OSD would take no write with it."""
+    found = SnapContext(seq, tuple(ids))
+    if any(newer <= older for newer, older in itertools.pairwise((seq + 1, *found.ids))):
+        raise RadosError(errno.EIO, f"{oid}: snapshots {found.ids} under {seq}")
+    return found
 
 
 async def _snapshots(io: Io, oid: str, ids: list[int]) -> tuple[Snapshot, ...]:
@@ -174,7 +184,12 @@ async def _snapshots(io: Io, oid: str, ids: list[int]) -> tuple[Snapshot, ...]:
     )
 
 
-async def _config(io: Io, oid: str, page: dict[str, bytes]) -> dict[str, bytes]:
+def first_config() -> ClassCall[dict[str, bytes]]:
+    """Reads the first page of metadata that :func:`config` takes."""
+    return cls_rbd.metadata_list(_CONF, _METADATA_PAGE)
+
+
+async def config(io: Io, oid: str, page: dict[str, bytes]) -> dict[str, bytes]:
     """The `conf_` entries: the first page came with the header, more are read only where it was full of them."""
     found = {key: value for key, value in page.items() if key.startswith(_CONF)}
     while len(page) == _METADATA_PAGE and len(found) % _METADATA_PAGE == 0 and found:
@@ -187,8 +202,8 @@ async def _config(io: Io, oid: str, page: dict[str, bytes]) -> dict[str, bytes]:
 async def pool_config(io: Io) -> dict[str, bytes]:
     """The `conf_` metadata of the pool, kept in its default namespace; empty where there is none."""
     info = io.in_namespace("")
-    page: dict[str, Any] = await call_optional(info, names.INFO, cls_rbd.metadata_list(_CONF, _METADATA_PAGE), {})
-    return await _config(info, names.INFO, page)
+    page: dict[str, Any] = await call_optional(info, names.INFO, first_config(), {})
+    return await config(info, names.INFO, page)
 
 
 async def metadata(io: Io, oid: str, prefix: str = "") -> dict[str, bytes]:
@@ -224,6 +239,13 @@ async def name_of(io: Io, identifier: str) -> str:
     return spec.name
 
 
+async def unused(io: Io, name: str) -> None:
+    """EEXIST where an image of either format has the name."""
+    for oid in (names.old_header(name), names.image_id(name)):
+        if await exists(io, oid):
+            raise RadosError(errno.EEXIST, name)
+
+
 async def exists(io: Io, oid: str) -> bool:
     reply = await io.read(oid, [Stat()]).bare()
     if reply.rv == -errno.ENOENT:
@@ -245,22 +267,6 @@ async def directory(io: Io) -> AsyncIterator[tuple[str, str]]:
         after = next(reversed(page))
 
 
-async def old_directory(io: Io) -> list[str]:
-    """The names of the format 1 images: a table in the data of the directory object (an empty header, then a count, and
-    for each image its name and an empty value)."""
-    reply = await io.read(names.DIRECTORY, [Read(0, 0)]).bare()
-    if reply.rv == -errno.ENOENT or (reply.rv == 0 and not reply.outs[0]):
-        return []
-    if reply.rv < 0:
-        raise RadosError(-reply.rv, names.DIRECTORY)
-    reader = Reader(reply.outs[0])
-    try:
-        codec_of(blob).read(reader)
-        return list(codec_of(dict[text, blob]).read(reader))
-    except DecodeError as error:
-        raise RadosError(errno.EIO, f"{names.DIRECTORY}: {error}") from error
-
-
 async def trash(io: Io) -> AsyncIterator[tuple[str, TrashImageSpec]]:
     """(id, entry) of everything in the trash, images that are being removed included."""
     after = ""
@@ -273,33 +279,22 @@ async def trash(io: Io) -> AsyncIterator[tuple[str, TrashImageSpec]]:
         after = next(reversed(page))
 
 
-async def images(io: Io) -> list[tuple[str, str]]:
-    """(name, id) of every image a user sees: format 1 first (their id is ""), then the others by name.
-
-    An image whose removal was begun and not finished is one of them: its name still stands until it is gone.
-    """
-    listed = {name: identifier async for name, identifier in directory(io)}
-    async for identifier, spec in trash(io):
-        if spec.source == TrashImageSource.REMOVING:
-            listed.setdefault(spec.name, identifier)
-    ordered = sorted(listed.items(), key=lambda item: item[0].encode("utf-8", "surrogateescape"))
-    return [(name, "") for name in await old_directory(io)] + ordered
-
-
 __all__ = [
     "Fixed",
     "Header",
     "Snapshot",
+    "config",
     "directory",
     "exists",
+    "first_config",
     "id_of",
-    "images",
     "metadata",
     "migrating",
     "name_of",
-    "old_directory",
     "pool_config",
     "read",
     "refresh",
+    "snap_context",
     "trash",
+    "unused",
 ]

@@ -71,6 +71,7 @@ class _Normal:
             (length,) = struct.unpack_from("<I", value, 7)
             self._names[key.removeprefix("id_")] = value[11 : 11 + length].decode()
         self._names |= names
+        self._prefixes = {_old_prefix(one.data): name for name, one in pool.items() if _is_old(name, one)}
 
     def pool(self) -> dict[str, Stored]:
         return {self.key(name): self.stored(name) for name in self._pool}
@@ -79,11 +80,15 @@ class _Normal:
         one = self._pool[name]
         omap = {self.key(key): self.value(name, key, value) for key, value in one.omap.items()}
         data = self.ids(one.data) if name.startswith("rbd_id.") else one.data
+        if _is_old(name, one):
+            data = _old_header(data)
         return Stored(data, omap, {key: self.ids(value) for key, value in one.xattrs.items() if not _free(key, value)})
 
     def key(self, key: str) -> str:
         for identifier, name in self._names.items():
             key = key.replace(identifier, f"<{name}>")
+        for prefix, name in self._prefixes.items():
+            key = key.replace(prefix, f"<{name}>")
         for number, role in self._pool_ids.items():
             key = key.replace(f"rbd_data.{number}.", f"rbd_data.<{role}>.")
         return key
@@ -126,6 +131,28 @@ class _Normal:
                 whole = (prefix + identifier).encode()
                 value = value.replace(struct.pack("<I", len(whole)) + whole, self.key(prefix + f"<{name}>").encode())
         return value
+
+
+def _is_old(name: str, one: Stored) -> bool:
+    """Whether it is the header of an image of format 1."""
+    return name.endswith(".rbd") and one.data.startswith(b"<<<")
+
+
+def _old_prefix(header: bytes) -> str:
+    """What the names of the data objects of a format 1 image start with: it has random numbers."""
+    prefix = header[40:64].partition(b"\0")[0].decode()
+    assert re.fullmatch(r"rb\.[0-9a-f]{1,8}\.[0-9a-f]{1,8}\.[0-9a-f]{1,8}", prefix)
+    return prefix
+
+
+def _old_header(data: bytes) -> bytes:
+    """A header of format 1 without the prefix of the data objects, and with the places of its snapshots' ids instead of
+    those: they count what the pool has seen."""
+    seq, count = struct.unpack_from("<QI", data, 88)
+    rows = list(struct.iter_unpack("<QQ", data[112 : 112 + 16 * count]))
+    order = sorted({0, seq, *(snap for snap, _ in rows)})
+    table = b"".join(struct.pack("<QQ", order.index(snap), size) for snap, size in rows)
+    return data[:40] + data[64:88] + struct.pack("<Q", order.index(seq)) + data[96:112] + table + data[112 + 16 * count :]
 
 
 def text(value: bytes) -> str:

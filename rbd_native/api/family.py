@@ -22,12 +22,12 @@ class FamilyMethods:
     def _image(self) -> ImageContext:
         raise NotImplementedError
 
-    def _current(self) -> ImageContext:
+    def _at_snapshot(self, what: str) -> ImageContext:
         raise NotImplementedError
 
     def overlap(self) -> int:
         """Bytes from the start that a clone shares with its parent; 0 for other images."""
-        return self._current().overlap
+        return self._at_snapshot("overlap").overlap
 
     def get_parent_image_spec(self) -> dict[str, Any]:
         """Keys pool_id, pool_name, pool_namespace, image_id, image_name, trash, snap_id, snap_namespace_type, snap_name.

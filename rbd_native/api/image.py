@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import errno
 from collections.abc import Coroutine, Iterator
 from types import TracebackType
 from typing import Any, Literal, Self
@@ -142,6 +143,13 @@ class Image(AioMethods, CopyMethods, DiffMethods, FamilyMethods, LockMethods, Sn
             drive(image.fresh(), "error refreshing image %s", self.name)
         return image
 
+    def _at_snapshot(self, what: str) -> ImageContext:
+        """The image, current, for something that depends on its snapshot: ImageNotFound where that is gone."""
+        image = self._current()
+        if image.snap_gone:
+            raise make_ex(errno.ENOENT, f"error getting {what} for image {self.name!r}")
+        return image
+
     def stat(self) -> dict[str, Any]:
         """size, obj_size, num_objs, order, block_name_prefix; parent_pool and parent_name are kept for old programs."""
         image = self._current()
@@ -160,8 +168,11 @@ class Image(AioMethods, CopyMethods, DiffMethods, FamilyMethods, LockMethods, Sn
         return self._current().size
 
     def id(self) -> str:
-        """The image id, which stays when the name changes."""
-        return self._image.id
+        """The image id, which stays when the name changes. InvalidArgument for format 1, which has none."""
+        image = self._image
+        if image.old_format:
+            raise make_ex(errno.EINVAL, f"error getting id for image {self.name!r}")
+        return image.id
 
     def get_name(self) -> str:
         """The name it was opened by or had when it was opened by id."""
@@ -181,7 +192,7 @@ class Image(AioMethods, CopyMethods, DiffMethods, FamilyMethods, LockMethods, Sn
 
     def flags(self) -> int:
         """Bit mask of RBD_FLAG_*, at the snapshot the image is set to."""
-        return self._current().flags
+        return self._at_snapshot("flags").flags
 
     def stripe_unit(self) -> int:
         """Bytes."""
@@ -197,17 +208,16 @@ class Image(AioMethods, CopyMethods, DiffMethods, FamilyMethods, LockMethods, Sn
 
     def old_format(self) -> bool:
         """Whether the image has format 1."""
-        self.require_not_closed()
-        return False
+        return self._image.old_format
 
     def create_timestamp(self) -> datetime.datetime:
         return moment(self._image.fixed.created)
 
     def access_timestamp(self) -> datetime.datetime:
-        return moment(self._current().header.accessed)
+        return moment(self._current().timestamps.accessed)
 
     def modify_timestamp(self) -> datetime.datetime:
-        return moment(self._current().header.modified)
+        return moment(self._current().timestamps.modified)
 
     def group(self) -> dict[str, Any]:
         """Keys pool (the id of the pool of the group it is in, -1 for none) and name ("" for none)."""

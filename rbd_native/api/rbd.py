@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from rbd_native import header as headers
 from rbd_native.api import unbuilt
 from rbd_native.api.boundary import c_int, drive, name_text, shown, uint64, wish
 from rbd_native.api.completion import Completion
@@ -16,10 +16,13 @@ from rbd_native.api.pool import PoolMethods
 from rbd_native.api.trash import TrashMethods
 from rbd_native.constants import FEATURE_NAMES, RBD_FEATURES_ALL
 from rbd_native.errors import InvalidArgument
-from rbd_native.operations import by_name, clone, create, remove
+from rbd_native.operations import by_name, clone, create, listing, remove
+from rbd_native.operations import old_format as old_formats
 from rbd_native.operations.progress import Callback, Progress
 from rbd_native.option_types import FEATURES
 from rbd_native.rados.connect import port_for
+
+_FORCE = "RBD_FORCE_ALLOW_V1"
 
 
 @unbuilt.lacks(unbuilt.RBD)
@@ -45,9 +48,10 @@ class RBD(GroupMethods, NamespaceMethods, PoolMethods, TrashMethods):
         """Create an image of `size` bytes on objects of 2**order bytes.
 
         What is None comes from the configuration of the pool and the client (rbd_default_*). As in the binding,
-        old_format still makes an image of format 2 and only forbids what format 1 could not have. Raises ImageExists,
-        InvalidArgument, ArgumentOutOfRange (order), FunctionNotSupported (features), ImageNotFound (data pool,
-        namespace).
+        old_format leaves the format to the configuration (rbd_default_format), and forbids what format 1 cannot have. An
+        image of format 1 is made only where RBD_FORCE_ALLOW_V1 is set in the environment, as librbd has it. Raises
+        ImageExists, InvalidArgument, ArgumentOutOfRange (order), FunctionNotSupported (features), ImageNotFound (data
+        pool, namespace).
         """
         text = name_text(name, "name")
         if old_format:
@@ -55,7 +59,10 @@ class RBD(GroupMethods, NamespaceMethods, PoolMethods, TrashMethods):
                 raise InvalidArgument(
                     "format 1 images do not support feature masks, non-default striping, nor data pool"
                 )
-            features, stripe_unit, stripe_count, data_pool = None, None, None, None
+            plain = wish(uint64(size), order, None, None, None, None, c_int)
+            allowed = _FORCE in os.environ
+            drive(old_formats.create(port_for(ioctx), text, plain, allowed=allowed), "error creating image")
+            return
         wanted = wish(uint64(size), order, features, stripe_unit, stripe_count, data_pool, c_int)
         drive(create.create(port_for(ioctx), text, wanted), "error creating image")
 
@@ -73,7 +80,7 @@ class RBD(GroupMethods, NamespaceMethods, PoolMethods, TrashMethods):
 
     def list(self, ioctx: Any) -> list[str]:
         """The names of the images, those of format 1 first, each kind by its bytes."""
-        return [image["name"] for image in ImageIterator(ioctx)]
+        return [image["name"] for image in ImageIterator(ioctx) if image["name"]]
 
     def list2(self, ioctx: Any) -> ImageIterator:
         """Iterate over the images as dicts with keys id ("" for format 1) and name."""
@@ -138,7 +145,7 @@ class ImageIterator:
     """The images of a pool and namespace, as they were when it was made."""
 
     def __init__(self, ioctx: Any) -> None:
-        self._images = drive(headers.images(port_for(ioctx)), "error listing images")
+        self._images = drive(listing.images(port_for(ioctx)), "error listing images")
 
     def __iter__(self) -> Iterator[dict[str, str]]:
         for name, identifier in self._images:

@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import Any
 
 from rbd_native import header as headers
-from rbd_native import names
+from rbd_native import header_v1, names
 from rbd_native.constants import RBD_FEATURE_EXCLUSIVE_LOCK, RBD_FEATURES_ALL
 from rbd_native.engine import KeyedMutex, Mutex, gather, spawn
 from rbd_native.header import Fixed, Header, Snapshot
@@ -36,6 +36,8 @@ class ImageContext:
     """One open image. `io` is where its metadata lies, `data_io` where its data objects do.
 
     `serving`: as the owner of the lock it does what other clients ask for; else they have to ask until another owns it.
+
+    `identifier`: "" for an image of format 1, which has its name alone.
     """
 
     def __init__(
@@ -49,7 +51,8 @@ class ImageContext:
         self.stale = False
         self.serving = True
         self.snap: Snapshot | None = None
-        self.header_oid = names.header(identifier)
+        self.snap_gone = False
+        self.header_oid = names.header(identifier) if identifier else names.old_header(name)
         self.begun = UnderWay()
         self.copyups = KeyedMutex()
         self.gate = WriteGate()
@@ -69,12 +72,19 @@ class ImageContext:
     # --- what it is ---
 
     @property
+    def old_format(self) -> bool:
+        """Whether it has format 1."""
+        return not self.id
+
+    @property
     def layout(self) -> Layout:
         return self.fixed.layout
 
     @property
     def size(self) -> int:
-        """Bytes, at the snapshot the handle is set to."""
+        """Bytes, at the snapshot the handle is set to; 0 where that is gone."""
+        if self.snap_gone:
+            return 0
         return self.header.size if self.snap is None else self.snap.info.image_size
 
     @property
@@ -115,7 +125,7 @@ class ImageContext:
         return self.lock.map if self.lock is not None else None
 
     def object_name(self, objectno: int) -> str:
-        return f"{self.fixed.prefix}.{objectno:016x}"
+        return f"{self.fixed.prefix}.{objectno:0{self.fixed.digits}x}"
 
     @property
     def may_write(self) -> bool:
@@ -126,9 +136,10 @@ class ImageContext:
         self.header = header
         if pool_config is not None:
             self._pool_config = pool_config
-        if self.snap is not None:  # its record may have changed; of one that is gone, the last that was known serves
+        if self.snap is not None:  # its record may have changed
             at = self.snap.info.id
-            self.snap = next((s for s in header.snapshots if s.info.id == at), self.snap)
+            found = next((s for s in header.snapshots if s.info.id == at), None)
+            self.snap, self.snap_gone = found or self.snap, found is None
         wanted = self.has_lock and not self.read_only
         if wanted != (self.lock is not None):
             if self.lock is not None:  # the feature is off: what was held would look like the lock of a dead client
@@ -147,7 +158,7 @@ class ImageContext:
             if not self.read_only:
                 await self.watch.register()
             pool_config = await headers.pool_config(self.io)
-            self.fixed, header = await headers.read(self.io, self.id, read_only=self.read_only)
+            self.fixed, header = await self._read()
             self._current(header, pool_config)
             self._check()
             await self._follow_parent()
@@ -159,6 +170,22 @@ class ImageContext:
             await self.close()
             raise
         return self
+
+    async def _read(self) -> tuple[Fixed, Header]:
+        if self.old_format:
+            return await header_v1.read(self.io, self.name)
+        return await headers.read(self.io, self.id, read_only=self.read_only)
+
+    async def _refresh(self) -> Header:
+        if self.old_format:
+            return await header_v1.refresh(self.io, self.name)
+        return await headers.refresh(self.io, self.id, read_only=self.read_only)
+
+    def moved(self, name: str) -> None:
+        """It has another name now. A header of format 1 moves with it, and is watched there from the next registration."""
+        self.name = name
+        if self.old_format:
+            self.header_oid = names.old_header(name)
 
     async def close(self) -> None:
         """Give back the lock, if it is held, and stop watching. The handle is of no use after it."""
@@ -196,7 +223,7 @@ class ImageContext:
         snapshot = None if key is None else self._find_snapshot(key)
         if snapshot is not None and self.lock is not None:
             await self.lock.release()
-        self.snap = snapshot
+        self.snap, self.snap_gone = snapshot, False
 
     # --- its parent ---
 
@@ -240,7 +267,7 @@ class ImageContext:
                 if self.watch.lost:
                     await self.watch.register()
                 reading: list[Coroutine[Any, Any, Any]] = []
-                reading.append(headers.refresh(self.io, self.id, read_only=self.read_only))
+                reading.append(self._refresh())
                 if pool_too:
                     reading.append(headers.pool_config(self.io))
                 header, *configs = await gather(reading, 2)

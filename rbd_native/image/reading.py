@@ -20,7 +20,10 @@ FANOUT = 32
 
 
 def clip(image: ImageContext, offset: int, length: int) -> int:
-    """The length that lies within the image. EINVAL where a request that is not empty begins beyond its end."""
+    """The length that lies within the image. EINVAL where a request that is not empty begins beyond its end, ENOENT where
+    the snapshot that the handle is set to is gone."""
+    if image.snap_gone:
+        raise RadosError(errno.ENOENT, f"{image.name}: the snapshot was removed")
     size = image.size
     if length and offset >= size:
         raise RadosError(errno.EINVAL, f"offset {offset} of {size}")

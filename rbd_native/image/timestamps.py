@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from rbd_native import cls_rbd
 from rbd_native.cls_client import ClassCall
+from rbd_native.encoding import UTime
 from rbd_native.engine import spawn
 from rbd_native.options import Settings
 
@@ -21,11 +22,17 @@ if TYPE_CHECKING:
 _NEVER = float("inf")
 
 
+def _now() -> UTime:
+    return UTime(*divmod(time.time_ns(), 10**9))
+
+
 class Timestamps:
     """The moments from which on the next read, or write, stamps the header."""
 
     def __init__(self, image: ImageContext) -> None:
         self._image = image
+        self.accessed = self.modified = UTime()
+        """When, as far as this handle knows."""
         self._read_due = self._write_due = _NEVER
         self._intervals = (0, 0)
 
@@ -34,19 +41,25 @@ class Timestamps:
         reads = settings.integer("rbd_atime_update_interval")
         writes = settings.integer("rbd_mtime_update_interval")
         self._intervals = reads, writes
-        self._read_due = header.accessed.sec + reads if reads else _NEVER
-        self._write_due = header.modified.sec + writes if writes else _NEVER
+        # A header of format 1 does not say: there, what this handle did is all that is known.
+        self.accessed = header.accessed if any(header.accessed) else self.accessed
+        self.modified = header.modified if any(header.modified) else self.modified
+        self._read_due = self.accessed.sec + reads if reads else _NEVER
+        self._write_due = self.modified.sec + writes if writes else _NEVER
 
     def read(self) -> None:
         """The image is being read."""
-        if time.time() >= self._read_due and not self._image.read_only:
-            self._read_due = time.time() + self._intervals[0]
-            self._stamp(cls_rbd.set_access_timestamp())
+        if time.time() >= self._read_due:
+            self.accessed = _now()
+            self._read_due = self.accessed.sec + self._intervals[0]
+            if not self._image.read_only:
+                self._stamp(cls_rbd.set_access_timestamp())
 
     def written(self) -> None:
         """The image is being written."""
         if time.time() >= self._write_due:
-            self._write_due = time.time() + self._intervals[1]
+            self.modified = _now()
+            self._write_due = self.modified.sec + self._intervals[1]
             self._stamp(cls_rbd.set_modify_timestamp())
 
     def _stamp(self, request: ClassCall[None]) -> None:

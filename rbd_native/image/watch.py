@@ -87,12 +87,16 @@ class ImageWatch:
             if self._image.lock is not None:
                 await self._image.lock.rewatched()
 
-    async def close(self) -> None:
-        self._closed = True
+    async def let_go(self) -> None:
+        """Stop watching for a while: :meth:`register` ends it."""
         async with self._registering:
             watch, self._watch = self._watch, None
             if watch is not None:
                 await watch.close()
+
+    async def close(self) -> None:
+        self._closed = True
+        await self.let_go()
 
     # --- what comes in ---
 

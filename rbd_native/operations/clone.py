@@ -36,6 +36,8 @@ async def clone(
     old = await old_format(io, settings, clone_format)
     parent = await open_image(parent_io, name=parent_name, snapshot=snapshot, read_only=True)
     try:
+        if parent.old_format:
+            raise RadosError(errno.ENOENT, f"image {parent_name} has format 1: no clone could name it")
         if not name:
             raise RadosError(errno.EINVAL, "an image needs a name")
         wish = inherit(parent, masked(wish), parent.header.features)

@@ -63,10 +63,8 @@ class Plan:
 async def create(io: Io, name: str, wish: Wish) -> str:
     """Create it, and give its id. EEXIST, EINVAL, EDOM (order), ENOSYS (features), ENOENT (namespace or data pool)."""
     settings = Settings(io.cluster.conf_get, await headers.pool_config(io))
-    for oid in (names.old_header(name), names.image_id(name)):
-        if await headers.exists(io, oid):
-            raise RadosError(errno.EEXIST, name)
-    plan = await _plan(io, wish, _order(wish, settings), settings)
+    await headers.unused(io, name)
+    plan = await _plan(io, wish, order_of(wish, settings), settings)
     if settings.flag("rbd_validate_pool"):
         await pool.validate(plan.data_io or io)
     if io.namespace:
@@ -76,7 +74,8 @@ async def create(io: Io, name: str, wish: Wish) -> str:
     return await _lay_out(io, name, plan)
 
 
-def _order(wish: Wish, settings: Settings) -> int:
+def order_of(wish: Wish, settings: Settings) -> int:
+    """What is wished, or else the default. EDOM."""
     order = wish.order & ORDER_BITS if wish.order else settings.integer("rbd_default_order")
     if not MIN_ORDER <= order <= MAX_ORDER:
         raise RadosError(errno.EDOM, f"order {order} is not within {MIN_ORDER} to {MAX_ORDER}")

@@ -47,7 +47,9 @@ async def children(image: ImageContext) -> list[Relative]:
 
 
 async def children_of(io: Io, identifier: str, snap: int) -> AsyncIterator[Relative]:
-    """The clones of one snapshot, of either format."""
+    """The clones of one snapshot, of either format. An image of format 1, without an id, has none."""
+    if not identifier:
+        return
     pools: dict[int, str] = await io.cluster.pools()
     for pool in pools:
         there = io.cluster.io(pool, io.namespace)

@@ -60,6 +60,8 @@ async def apply(image: ImageContext, features: int, *, enabled: bool) -> None:
 
 
 def _check(image: ImageContext, features: int, enabled: bool) -> None:
+    if image.old_format:
+        raise RadosError(errno.EINVAL, f"image {image.name} has format 1")
     have = image.header.features
     allowed = RBD_FEATURES_MUTABLE if enabled else RBD_FEATURES_MUTABLE | RBD_FEATURES_DISABLE_ONLY
     if not features or features & ~allowed:

@@ -27,9 +27,10 @@ async def flatten(image: ImageContext, progress: Progress | None = None) -> None
     """EINVAL without a parent, EROFS."""
     if image.stale:
         await image.fresh()
+    if not image.read_only:
+        _parent(image)
     if image.frozen:
         raise RadosError(errno.EROFS, image.name)
-    _parent(image)
     await image.requests.carry_out(
         Flatten,
         lambda: apply(image, progress),

@@ -23,8 +23,8 @@ from rbd_native.types import EntityName, EntityType, Locker, LockerId, LockInfo,
 
 async def acquire(image: ImageContext, mode: int) -> None:
     """Take it, for good: EINVAL without the feature, EOPNOTSUPP for another mode, EROFS where the owner keeps it."""
-    lock = await _managed(image)
     _exclusive_only(mode)
+    lock = await _managed(image)
     lock.automatic = False
     await lock.acquire()
 
@@ -53,9 +53,12 @@ async def owners(image: ImageContext) -> list[str]:
 
 
 async def break_exclusive(image: ImageContext, mode: int, owner: str) -> None:
-    """Fence the owner and take the lock from him. ENOENT where nobody has it, EBUSY where another does."""
-    lock = await _managed(image)
+    """Fence the owner and take the lock from him. ENOENT where nobody has it, EBUSY where another does; EROFS, and what
+    :func:`acquire` refuses."""
     _exclusive_only(mode)
+    if image.read_only:
+        raise RadosError(errno.EROFS, image.name)
+    lock = await _managed(image)
     found = await lock.locker()
     if found is None:
         raise RadosError(errno.ENOENT, "nobody holds the exclusive lock")

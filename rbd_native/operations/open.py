@@ -31,9 +31,10 @@ async def open_image(
 
 
 async def _identify(io: Io, name: str) -> str:
+    """The id; "" for an image of format 1."""
     try:
         return await headers.id_of(io, name)
     except RadosError as error:
-        if error.errno == errno.ENOENT and name and await headers.exists(io, names.old_header(name)):
-            raise RadosError(errno.ENOSYS, f"image {name} has format 1") from error
+        if error.errno == errno.ENOENT and await headers.exists(io, names.old_header(name)):
+            return ""
         raise

@@ -11,10 +11,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from rbd_native import cls_rbd, names
-from rbd_native import header as headers
 from rbd_native.cls_client import call_all
 from rbd_native.engine import gather
-from rbd_native.operations import pool_metadata, trash
+from rbd_native.operations import listing, pool_metadata, trash
 from rbd_native.rados.port import HEAD, Create, Io, RadosError, Read, Write
 
 _PROBE = b"validate"
@@ -69,7 +68,7 @@ class Amount:
 async def amounts(io: Io) -> tuple[Amount, Amount]:
     """Of the images of format 2, and of those in the trash."""
     depth = (await pool_metadata.settings(io)).integer("rbd_concurrent_management_ops")
-    images = [identifier for _, identifier in await headers.images(io) if identifier]
+    images = [identifier for _, identifier in await listing.images(io) if identifier]
     trashed = [identifier for identifier, _ in await trash.listing(io)]
     return await _amount(io, images, depth), await _amount(io, trashed, depth)
 

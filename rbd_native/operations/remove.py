@@ -13,7 +13,7 @@ import errno
 from rbd_native import cls_rbd, names
 from rbd_native import header as headers
 from rbd_native.cls_client import call_optional
-from rbd_native.operations import erase, pool_metadata, trash
+from rbd_native.operations import erase, old_format, pool_metadata, trash
 from rbd_native.operations.progress import Progress
 from rbd_native.options import Settings
 from rbd_native.rados.port import Io, RadosError
@@ -26,7 +26,11 @@ async def remove(io: Io, name: str, progress: Progress | None = None) -> None:
     """ENOENT, ENOTEMPTY (snapshots), EBUSY (open elsewhere), EMLINK (in a group)."""
     identifier = await call_optional(io, names.DIRECTORY, cls_rbd.dir_get_id(name), None)
     if identifier is None:
-        identifier, spec = await _half_removed(io, name)
+        found = await _half_removed(io, name)
+        if found is None:
+            await old_format.remove(io, name, progress)
+            return
+        identifier, spec = found
         if spec.state != TrashImageState.RESTORING:
             await _to_its_end(io, name, identifier, spec, progress)
             return
@@ -41,14 +45,12 @@ async def remove(io: Io, name: str, progress: Progress | None = None) -> None:
         await _for_good(io, name, identifier, progress)
 
 
-async def _half_removed(io: Io, name: str) -> tuple[str, TrashImageSpec]:
-    """An image of this name whose removal was begun. ENOENT; ENOSYS for format 1."""
+async def _half_removed(io: Io, name: str) -> tuple[str, TrashImageSpec] | None:
+    """An image of this name whose removal was begun."""
     async for identifier, spec in headers.trash(io):
         if spec.name == name and spec.source == TrashImageSource.REMOVING:
             return identifier, spec
-    if await headers.exists(io, names.old_header(name)):
-        raise RadosError(errno.ENOSYS, f"image {name} has format 1")
-    raise RadosError(errno.ENOENT, name)
+    return None
 
 
 async def _to_its_end(

@@ -13,31 +13,30 @@ from rbd_native import cls_rbd, names
 from rbd_native import header as headers
 from rbd_native.cls_client import call, mutate
 from rbd_native.image.context import ImageContext
-from rbd_native.rados.port import Create, Io, RadosError, Remove
+from rbd_native.operations import rename_old
+from rbd_native.rados.port import Create, RadosError, Remove
 from rbd_native.watch_notify import Rename
 
 
 async def rename(image: ImageContext, destination: str) -> None:
-    """EEXIST where the new name is taken (be it by this image), EINVAL for ""."""
+    """EEXIST where the new name is taken (be it by this image), EINVAL for "" (but for format 1)."""
+    if image.old_format:
+        await rename_old.rename(image, destination)
+        await image.changed()
+        return
     if not destination:
         raise RadosError(errno.EINVAL, "an image needs a name")
-    await _free(image.io, destination)
+    await headers.unused(image.io, destination)
     await image.requests.carry_out(
         lambda request: Rename(destination, request), lambda: apply(image, destination), done_before=errno.EEXIST
     )
-
-
-async def _free(io: Io, name: str) -> None:
-    for oid in (names.old_header(name), names.image_id(name)):
-        if await headers.exists(io, oid):
-            raise RadosError(errno.EEXIST, name)
 
 
 async def apply(image: ImageContext, destination: str) -> None:
     """What whoever owns the image does for :func:`rename`."""
     io = image.io
     source = await call(io, names.DIRECTORY, cls_rbd.dir_get_name(image.id))
-    await _free(io, destination)
+    await headers.unused(io, destination)
     await io.write(names.image_id(destination), [Create(), cls_rbd.set_id(image.id).step])
     try:
         await mutate(io, names.DIRECTORY, cls_rbd.dir_rename_image(source, destination, image.id))
@@ -46,4 +45,4 @@ async def apply(image: ImageContext, destination: str) -> None:
             await io.write(names.image_id(destination), [Remove()])
         raise
     await io.write(names.image_id(source), [Remove()])
-    image.name = destination
+    image.moved(destination)

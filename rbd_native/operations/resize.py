@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import errno
 
-from rbd_native import cls_rbd
-from rbd_native.cls_client import mutate
+from rbd_native import cls_rbd, header_v1
 from rbd_native.constants import RBD_FEATURE_OBJECT_MAP, RBD_MAX_OBJECT_MAP_OBJECTS
 from rbd_native.engine import for_each
 from rbd_native.image.context import ImageContext
@@ -28,7 +27,7 @@ async def resize(
     if image.stale:
         await image.fresh()
     _check_map(image, size)
-    if size == image.header.size:
+    if size == image.header.size and not image.snap_gone:
         return
     if image.frozen:
         raise RadosError(errno.EROFS, image.name)
@@ -63,7 +62,8 @@ async def apply(
             await trim(image, size, image.header.size, progress)
         elif keeper is not None:
             await keeper.resize(objects)  # a map that is longer than need be does no harm
-        await mutate(image.io, image.header_oid, cls_rbd.set_size(size))
+        step = header_v1.set_size(size) if image.old_format else cls_rbd.set_size(size).step
+        await image.io.write(image.header_oid, [step])
         if size < image.header.size and keeper is not None:
             await keeper.resize(objects)
         image.stale = True

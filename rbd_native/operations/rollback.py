@@ -26,6 +26,8 @@ from rbd_native.types import SnapshotNamespace
 async def rollback(image: ImageContext, name: str, progress: Progress | None = None) -> None:
     """ENOENT, EROFS."""
     await snapshots.writable(image)
+    if image.snap_gone:
+        raise RadosError(errno.ENOENT, f"{image.name}: the snapshot was removed")
     if image.snap is not None:
         raise RadosError(errno.EROFS, f"{image.name} is set to a snapshot")
     snapshots.named(image, name)

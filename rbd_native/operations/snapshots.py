@@ -131,7 +131,8 @@ async def _add(image: ImageContext, name: str, namespace: SnapshotNamespace) -> 
     """Its id. One that another client's newer snapshot has overtaken is given back for a newer one."""
     while True:
         snap: int = await image.data_io.snap_create()
-        record = cls_rbd.snapshot_add(name, snap, namespace)
+        old = image.old_format
+        record = cls_rbd.snap_add(name, snap) if old else cls_rbd.snapshot_add(name, snap, namespace)
         reply = await image.io.write(image.header_oid, [record.step]).bare()
         if reply.rv == 0:
             return snap
@@ -176,11 +177,7 @@ async def apply_remove(image: ImageContext, name: str, namespace: SnapshotNamesp
     snapshot = named(image, name, namespace)
     _unprotected(image, snapshot)
     snap = snapshot.info.id
-    reply = await image.io.write(image.header_oid, [cls_rbd.snapshot_trash_add(snap).step]).bare()
-    if reply.rv < 0 and reply.rv != -errno.EEXIST:  # in the trash already, from an attempt that did not end
-        raise RadosError(-reply.rv, image.header_oid, reply)
-    info = await call(image.io, image.header_oid, cls_rbd.snapshot_get(snap))
-    if info.child_count and await _has_children(image, snap):
+    if not image.old_format and await _kept_by_clones(image, snap):
         await image.changed()
         return
     parent = image.header.parent if _alone_bound(image, snapshot) else None
@@ -188,10 +185,21 @@ async def apply_remove(image: ImageContext, name: str, namespace: SnapshotNamesp
         await bond.detach(image, parent)
     await _drop_map(image, snap)
     await image.data_io.snap_remove(snap)
-    await mutate(image.io, image.header_oid, cls_rbd.snapshot_remove(snap))
+    await mutate(
+        image.io, image.header_oid, cls_rbd.snap_remove(name) if image.old_format else cls_rbd.snapshot_remove(snap)
+    )
     await image.changed()
     if parent is not None:
         await sweep(image, parent)
+
+
+async def _kept_by_clones(image: ImageContext, snap: int) -> bool:
+    """Put it into the trash; whether it has to stay there."""
+    reply = await image.io.write(image.header_oid, [cls_rbd.snapshot_trash_add(snap).step]).bare()
+    if reply.rv < 0 and reply.rv != -errno.EEXIST:  # in the trash already, from an attempt that did not end
+        raise RadosError(-reply.rv, image.header_oid, reply)
+    info = await call(image.io, image.header_oid, cls_rbd.snapshot_get(snap))
+    return bool(info.child_count) and await _has_children(image, snap)
 
 
 def _alone_bound(image: ImageContext, snapshot: Snapshot) -> bool:
@@ -303,7 +311,8 @@ async def rename(image: ImageContext, name: str, new_name: str) -> None:
 
 async def apply_rename(image: ImageContext, snap: int, new_name: str) -> None:
     with_id(image, snap)
-    await mutate(image.io, image.header_oid, cls_rbd.snapshot_rename(snap, new_name))
+    rename_it = cls_rbd.snap_rename if image.old_format else cls_rbd.snapshot_rename
+    await mutate(image.io, image.header_oid, rename_it(snap, new_name))
     await image.changed()
 
 

@@ -21,9 +21,9 @@ async def sparsify(image: ImageContext, sparse_size: int, progress: Progress | N
     objects that hold nothing else go. EINVAL, EROFS."""
     if image.stale:
         await image.fresh()
+    _check(image, sparse_size)
     if image.frozen:
         raise RadosError(errno.EROFS, image.name)
-    _check(image, sparse_size)
     await image.requests.carry_out(
         lambda request: Sparsify(request, sparse_size),
         lambda: apply(image, sparse_size, progress),

@@ -11,6 +11,7 @@ import rados
 import rbd as real
 
 import rbd_native as ours
+from rbd_native import embedded as inner
 from tests.cluster import CephCluster
 from tests.stored import Stored, contents, normal
 
@@ -46,13 +47,21 @@ def plain(value: Any) -> Any:
 class Twins:
     """Two pools: librbd works in `theirs`, rbd_native in `mine`; each may have a data pool of its own."""
 
-    def __init__(self, ceph: CephCluster, name: str) -> None:
+    def __init__(self, ceph: CephCluster, name: str, *, embedded: bool = False, **conf: str) -> None:
+        """`embedded`: rbd_native works in an embedded cluster. conf: options of both clients."""
         self._ceph = ceph
         self.pools = (f"{name}-theirs", f"{name}-mine")
         self.data_pools = tuple(f"{pool}-data" for pool in self.pools)
-        for pool in self.pools + self.data_pools:
+        real_pools = tuple(zip(self.pools, self.data_pools, strict=True))[: 1 if embedded else 2]
+        self._real_pools = [pool for pair in real_pools for pool in pair]
+        for pool in self._real_pools:
             ceph.create_pool(pool, pg_num=4)
-        self._clusters = [ceph.rados(), ceph.rados()]
+        self._modules = [rados, inner if embedded else rados]
+        self._clusters = [ceph.rados(**conf), inner.Rados(conf=conf) if embedded else ceph.rados(**conf)]
+        if embedded:
+            self._clusters[1].connect()
+            for pool in (self.pools[1], self.data_pools[1]):
+                self._clusters[1].create_pool(pool)
         self.ioctxs = [client.open_ioctx(pool) for client, pool in zip(self._clusters, self.pools, strict=True)]
         self._ids = [client.pool_lookup(pool) for client, pool in zip(self._clusters, self.data_pools, strict=True)]
         self._own = [ioctx.get_pool_id() for ioctx in self.ioctxs]
@@ -62,7 +71,7 @@ class Twins:
             ioctx.close()
         for client in self._clusters:
             client.shutdown()
-        for pool in self.pools + self.data_pools:
+        for pool in self._real_pools:
             self._ceph.remove_pool(pool)
 
     def client_of(self, ioctx: Any) -> Any:
@@ -80,14 +89,14 @@ class Twins:
         """Both pools, and their data pools, hold the same; that, with ids and times taken out. `names`: of images by id, on
         either side, where several had the same one."""
         found = []
-        for client, pools, number, own, known in zip(
-            self._clusters, zip(self.pools, self.data_pools, strict=True), self._ids, self._own, names, strict=True
-        ):
+        pairs_of_pools = zip(self.pools, self.data_pools, strict=True)
+        each = zip(self._modules, self._clusters, pairs_of_pools, self._ids, self._own, names, strict=True)
+        for module, client, pools, number, own, known in each:
             everything: dict[str, Stored] = {}
             for prefix, pool in zip(("", "data:"), pools, strict=True):
                 with client.open_ioctx(pool) as ioctx:
                     ioctx.set_namespace(namespace)
-                    everything |= {prefix + name: one for name, one in contents(rados, ioctx).items()}
+                    everything |= {prefix + name: one for name, one in contents(module, ioctx).items()}
             # Where no image has a data pool, its number is none: a snapshot's id may be the same.
             data_pool = {number: "data pool"} if any("data_pool_id" in one.omap for one in everything.values()) else {}
             found.append(normal(everything, data_pool | {own: "pool"}, known))

@@ -1,76 +1,31 @@
-"""Class `rbd`, headers of format 1: the object's data is a table of snapshots behind a fixed part, little
-endian.
-
-    0 text (40)   40 block name (24)   64 "RBD\\0"   68 version (8)   76 order, 3 bytes   80 image size (u64)
-    88 snap_seq (u64)   96 snap_count (u32)   100 reserved (u32)   104 length of the names (u64)
-    112 snapshots, newest first, each id and image size (u64, u64), then their names, each ended by NUL
-"""
+"""Class `rbd`, headers of format 1: the object's data, as :mod:`rbd_native.format1` has it, with a table of snapshots."""
 
 from __future__ import annotations
 
 import errno
-import struct
-from typing import Final, NamedTuple
 
-from rbd_native import cls_rbd
+from rbd_native import cls_rbd, format1
 from rbd_native.embedded.classes import omap
 from rbd_native.embedded.objclass import ClassError, ObjectContext, handles
-from rbd_native.encoding import u64
+from rbd_native.encoding import DecodeError, u64
+from rbd_native.format1 import MIGRATING, Header, Snap
+from rbd_native.format1 import TEXT as NORMAL
 from rbd_native.types import MigrationHeaderType, MigrationSpec
-
-_SIZE: Final = 112
-_TABLE: Final = struct.Struct("<QIIQ")
-_TABLE_AT: Final = 88
-_IMAGE_SIZE: Final = struct.Struct("<Q")
-_IMAGE_SIZE_AT: Final = 80
-_SNAP: Final = struct.Struct("<QQ")
-
-NORMAL: Final = b"<<< Rados Block Device Image >>>\n\0"
-MIGRATING: Final = b"<<< Migrating RBD Image      >>>\n\0"
-
-
-class Snap(NamedTuple):
-    id: int
-    size: int
-    name: bytes
-
-
-class Header(NamedTuple):
-    """`fixed`: the bytes before the table, unchanged by all that is done here. `snaps`: newest first."""
-
-    fixed: bytes
-    reserved: int
-    seq: int
-    snaps: list[Snap]
-
-    @property
-    def size(self) -> int:
-        size: int = _IMAGE_SIZE.unpack_from(self.fixed, _IMAGE_SIZE_AT)[0]
-        return size
 
 
 def read_header(context: ObjectContext) -> Header:
     """EINVAL where the object is too short to be one, EIO where the table is not whole."""
     data = omap.data(context)
-    if len(data) < _SIZE:
+    if len(data) < format1.HEAD_SIZE:
         raise ClassError(errno.EINVAL)
-    seq, count, reserved, names_length = _TABLE.unpack_from(data, _TABLE_AT)
-    names_at = _SIZE + count * _SNAP.size
-    if len(data) < names_at + names_length:
-        raise ClassError(errno.EIO)
-    names = data[names_at : names_at + names_length].split(b"\0")[:-1]
-    if len(names) != count:
-        raise ClassError(errno.EIO)
-    ids = _SNAP.iter_unpack(data[_SIZE:names_at])
-    snaps = [Snap(snap_id, size, name) for (snap_id, size), name in zip(ids, names, strict=True)]
-    return Header(data[:_TABLE_AT], reserved, seq, snaps)
+    try:
+        return format1.parse_header(data)
+    except DecodeError:
+        raise ClassError(errno.EIO) from None
 
 
 def _write_header(context: ObjectContext, header: Header) -> None:
-    names = b"".join(snap.name + b"\0" for snap in header.snaps)
-    table = _TABLE.pack(header.seq, len(header.snaps), header.reserved, len(names))
-    entries = b"".join(_SNAP.pack(snap.id, snap.size) for snap in header.snaps)
-    context.write_full(header.fixed + table + entries + names)
+    context.write_full(format1.encode_header(header))
 
 
 def _c_string(name: str) -> bytes:
@@ -94,7 +49,7 @@ def snap_add(context: ObjectContext, name: str, snap_id: int) -> None:
     raw = _c_string(name)
     if any(snap.name == raw for snap in header.snaps):
         raise ClassError(errno.EEXIST)
-    snaps = [Snap(snap_id, header.size, raw), *header.snaps]
+    snaps = (Snap(snap_id, header.size, raw), *header.snaps)
     _write_header(context, header._replace(seq=snap_id, snaps=snaps))
 
 
@@ -105,7 +60,7 @@ def snap_remove(context: ObjectContext, name: str) -> None:
     found = next((snap for snap in header.snaps if snap.name == raw), None)
     if found is None:
         raise ClassError(errno.ENOENT)
-    _write_header(context, header._replace(snaps=[snap for snap in header.snaps if snap is not found]))
+    _write_header(context, header._replace(snaps=tuple(snap for snap in header.snaps if snap is not found)))
 
 
 @handles(cls_rbd.snap_rename)
@@ -117,7 +72,7 @@ def snap_rename(context: ObjectContext, snap_id: int, name: str) -> None:
     found = next((snap for snap in header.snaps if snap.id == snap_id), None)
     if found is None:
         raise ClassError(errno.ENOENT)
-    snaps = [snap._replace(name=raw) if snap is found else snap for snap in header.snaps]
+    snaps = tuple(snap._replace(name=raw) if snap is found else snap for snap in header.snaps)
     _write_header(context, header._replace(snaps=snaps))
 
 

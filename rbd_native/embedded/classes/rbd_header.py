@@ -23,6 +23,7 @@ from rbd_native.embedded.classes.records import (
 )
 from rbd_native.embedded.objclass import ClassError, ObjectContext, handles
 from rbd_native.encoding import UTime, encode, i64, text, u8, u64, utime
+from rbd_native.format1 import MIGRATING
 from rbd_native.types import NO_GROUP, GroupSpec, MigrationHeaderType, MigrationSpec, MigrationState
 
 _TIMESTAMPS = (b"create_timestamp", b"access_timestamp", b"modify_timestamp")
@@ -261,7 +262,7 @@ def migration_set_state(context: ObjectContext, state: MigrationState, descripti
 def migration_get(context: ObjectContext) -> MigrationSpec:
     features = omap.find(context, b"features", u64)
     if features is None:
-        migrating = rbd_format1.header_text(context) == rbd_format1.MIGRATING
+        migrating = rbd_format1.header_text(context) == MIGRATING
     else:
         migrating = bool(features & c.RBD_FEATURE_MIGRATING)
     if not migrating:
