@@ -17,6 +17,12 @@ from rbd_native.api.family import ChildIterator
 from rbd_native.api.group import Group, GroupImageIterator, GroupSnapIterator
 from rbd_native.api.image import ConfigImageIterator, Image, MetadataIterator
 from rbd_native.api.locks import LockOwnerIterator, WatcherIterator
+from rbd_native.api.mirror import (
+    MirrorImageInfoIterator,
+    MirrorImageInstanceIdIterator,
+    MirrorImageStatusIterator,
+    MirrorPeerIterator,
+)
 from rbd_native.api.pool import ConfigPoolIterator, PoolMetadataIterator
 from rbd_native.api.rbd import RBD, ImageIterator
 from rbd_native.api.snapshots import SnapIterator
@@ -272,6 +278,10 @@ __all__ = [
     "LockOwnerIterator",
     "LogicError",
     "MetadataIterator",
+    "MirrorImageInfoIterator",
+    "MirrorImageInstanceIdIterator",
+    "MirrorImageStatusIterator",
+    "MirrorPeerIterator",
     "NoSpace",
     "OSError",
     "ObjectExists",

@@ -48,6 +48,11 @@ def group_header(identifier: str) -> str:
     return f"rbd_group_header.{identifier}"
 
 
+def mirror_snapshot(identifier: str, snap: int, index: int) -> str:
+    """One of the objects with the state that an image had at a mirror snapshot."""
+    return f"rbd_mirror_snapshot.{identifier}.{snap}.{index}"
+
+
 def journal(identifier: str) -> str:
     return f"journal.{identifier}"
 

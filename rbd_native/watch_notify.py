@@ -29,7 +29,7 @@ from rbd_native.encoding import (
     u64,
 )
 from rbd_native.rados.port import NotifyReply
-from rbd_native.types import TrashImageSpec, snapshot_namespace
+from rbd_native.types import MirrorImageState, MirrorMode, TrashImageSpec, snapshot_namespace
 
 VERSION = 7
 _U32: Codec = codec_of(u32)
@@ -133,8 +133,15 @@ class Resize(Message):
     allow_shrink: boolean = True
 
 
+SNAP_SKIP_OBJECT_MAP = 1
+SNAP_SKIP_QUIESCE = 2
+SNAP_IGNORE_QUIESCE_ERROR = 4
+
+
 @struct()
 class SnapCreate(Message):
+    """`flags`: SNAP_*, which are not those that users give."""
+
     op = Op.SNAP_CREATE
     name: text
     namespace: snapshot_namespace
@@ -313,3 +320,24 @@ def trash_added(image_id: str, spec: TrashImageSpec) -> bytes:
 
 def trash_removed(image_id: str) -> bytes:
     return encode(TrashNotice(1, image_id, b""))
+
+
+# --- those of mirroring, on rbd_mirroring ----------------------------------------------------------------------------
+
+
+@struct(1)
+class MirroringNotice:
+    """`op` 0: `body` is the pool's new mode (u32). 1: the state of an image (u32), its id and its global id."""
+
+    op: u32
+    body: rest
+
+
+def mirror_mode_updated(mode: MirrorMode) -> bytes:
+    return encode(MirroringNotice(0, encode(int(mode), u32)))
+
+
+def mirror_image_updated(state: MirrorImageState, image_id: str, global_id: str) -> bytes:
+    """State DISABLED: it is not mirrored any more."""
+    body = encode(int(state), u32) + encode(image_id, text) + encode(global_id, text)
+    return encode(MirroringNotice(1, body))

@@ -14,6 +14,8 @@ _ALL = 1 << 30
 _TIME_KEYS = ("create_timestamp", "access_timestamp", "modify_timestamp")
 _NOW = b"<now>"
 _UUID = re.compile(rb"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_PEER = re.compile(rb"\x24\0\0\0<peer [^>]*>")
+_PEERS = re.compile(rb"(?:\x24\0\0\0<peer [^>]*>){2,}")
 _SIZE = re.compile(rb"(?<=\x02[\x01\x02])[^\0]\0\0\0(?=<)")
 _TRASH_TIMES = 16  # two times, in front of the state that ends the entry
 
@@ -72,6 +74,7 @@ class _Normal:
             self._names[key.removeprefix("id_")] = value[11 : 11 + length].decode()
         self._names |= names
         self._prefixes = {_old_prefix(one.data): name for name, one in pool.items() if _is_old(name, one)}
+        self._uuids = _known_uuids(pool.get("rbd_mirroring", nothing).omap, self._names)
 
     def pool(self) -> dict[str, Stored]:
         return {self.key(name): self.stored(name) for name in self._pool}
@@ -82,9 +85,12 @@ class _Normal:
         data = self.ids(one.data) if name.startswith("rbd_id.") else one.data
         if _is_old(name, one):
             data = _old_header(data)
+        if name.startswith("rbd_mirror_snapshot."):
+            data = self.uuids(data)
         return Stored(data, omap, {key: self.ids(value) for key, value in one.xattrs.items() if not _free(key, value)})
 
     def key(self, key: str) -> str:
+        key = self.uuids(key.encode("utf-8", "surrogateescape")).decode("utf-8", "surrogateescape")
         for identifier, name in self._names.items():
             key = key.replace(identifier, f"<{name}>")
         for prefix, name in self._prefixes.items():
@@ -102,12 +108,20 @@ class _Normal:
         if oid == "rbd_trash" and key.startswith("id_"):
             return value[: -_TRASH_TIMES - 1] + _recent(value[-17:-9]) + _later(value[-17:-1]) + value[-1:]
         if key.startswith("snapshot_"):
-            value = _UUID.sub(b"<uuid>", self.times(value))
+            value = _UUID.sub(b"<uuid>", self.times(self.uuids(value)))
+        if oid == "rbd_mirroring":
+            value = _UUID.sub(b"<uuid>", self.uuids(value))
         if key == "parent" or key.startswith("snap_children_"):
             value = _SIZE.sub(b"<size>", self.pools(value))  # that of an id within: they are not all as long
         if key.startswith("snap_children_"):  # in the order of ids
             return b"".join(sorted(re.split(rb"(?=\x02\x01<size>)", self.ids(value))))
         return self.ids(value)
+
+    def uuids(self, value: bytes) -> bytes:
+        """Those that are known, by what they stand for; peers next to each other in the order of their names."""
+        for uuid, role in self._uuids.items():
+            value = value.replace(uuid, role)
+        return _PEERS.sub(lambda found: b"".join(sorted(_PEER.findall(found[0]))), value)
 
     def pools(self, value: bytes) -> bytes:
         """Numbers of pools, where there can hardly be another number of 64 bits that is the same."""
@@ -153,6 +167,19 @@ def _old_header(data: bytes) -> bytes:
     order = sorted({0, seq, *(snap for snap, _ in rows)})
     table = b"".join(struct.pack("<QQ", order.index(snap), size) for snap, size in rows)
     return data[:40] + data[64:88] + struct.pack("<Q", order.index(seq)) + data[96:112] + table + data[112 + 16 * count :]
+
+
+def _known_uuids(omap: Mapping[str, bytes], names: Mapping[str, str]) -> dict[bytes, bytes]:
+    """The uuids in rbd_mirroring, and what they stand for."""
+    found = {omap["mirror_uuid"]: b"<pool>"} if "mirror_uuid" in omap else {}
+    for key, value in omap.items():
+        if key.startswith("mirror_peer_"):
+            (length,) = struct.unpack_from("<I", value, 46)
+            found[key.removeprefix("mirror_peer_").encode()] = b"<peer " + value[50 : 50 + length] + b">"
+        if key.startswith("image_"):
+            identifier = key.removeprefix("image_")
+            found[value[10:46]] = b"<image " + names.get(identifier, identifier).encode() + b">"
+    return found
 
 
 def text(value: bytes) -> str:

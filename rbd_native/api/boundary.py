@@ -103,7 +103,7 @@ def int64(value: Any) -> int:
 
 
 def uint32(value: Any) -> int:
-    """As :func:`uint64`."""
+    """As :func:`uint64`; an enumeration is one, too."""
     number = _integer(value)
     if number < 0:
         raise OverflowError("can't convert negative value to uint32_t")

@@ -28,6 +28,7 @@ from rbd_native.api.copies import CopyMethods
 from rbd_native.api.diffs import DiffMethods
 from rbd_native.api.family import FamilyMethods
 from rbd_native.api.locks import LockMethods
+from rbd_native.api.mirror_image import MirrorImageMethods
 from rbd_native.api.snapshots import SnapshotMethods
 from rbd_native.constants import RBD_WRITE_ZEROES_FLAG_THICK_PROVISION
 from rbd_native.engine import spawn
@@ -47,7 +48,7 @@ _NO_POOL = 2**64 - 1
 
 
 @unbuilt.lacks(unbuilt.IMAGE)
-class Image(AioMethods, CopyMethods, DiffMethods, FamilyMethods, LockMethods, SnapshotMethods):
+class Image(AioMethods, CopyMethods, DiffMethods, FamilyMethods, LockMethods, MirrorImageMethods, SnapshotMethods):
     """An open image, for reading and writing, closed by :meth:`close` or at the end of a `with` block.
 
     Every method raises InvalidArgument once it is closed. Offsets and lengths are bytes.

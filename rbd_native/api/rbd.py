@@ -11,6 +11,7 @@ from rbd_native.api.boundary import c_int, drive, name_text, shown, uint64, wish
 from rbd_native.api.completion import Completion
 from rbd_native.api.group import GroupMethods
 from rbd_native.api.image import Image
+from rbd_native.api.mirror import MirrorMethods
 from rbd_native.api.namespaces import NamespaceMethods
 from rbd_native.api.pool import PoolMethods
 from rbd_native.api.trash import TrashMethods
@@ -26,7 +27,7 @@ _FORCE = "RBD_FORCE_ALLOW_V1"
 
 
 @unbuilt.lacks(unbuilt.RBD)
-class RBD(GroupMethods, NamespaceMethods, PoolMethods, TrashMethods):
+class RBD(GroupMethods, MirrorMethods, NamespaceMethods, PoolMethods, TrashMethods):
     """Create, list, rename and remove images; it has no state."""
 
     def version(self) -> tuple[int, int, int]:

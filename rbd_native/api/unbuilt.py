@@ -19,23 +19,10 @@ T = TypeVar("T")
 _LAYOUT = "features=None, order=None, stripe_unit=None, stripe_count=None, data_pool=None"
 
 IMAGE = {
-    "aio_mirror_image_create_snapshot": "(flags, oncomplete)",
-    "aio_mirror_image_get_info": "(oncomplete)",
-    "aio_mirror_image_get_mode": "(oncomplete)",
     "encryption_format": "(format, passphrase, cipher_alg=RBD_ENCRYPTION_ALGORITHM_AES256)",
     "encryption_load": "(format, passphrase)",
     "encryption_load2": "(specs)",
     "migration_source_spec": "()",
-    "mirror_image_create_snapshot": "(flags=0)",
-    "mirror_image_demote": "()",
-    "mirror_image_disable": "(force)",
-    "mirror_image_enable": "(mode=RBD_MIRROR_IMAGE_MODE_JOURNAL)",
-    "mirror_image_get_info": "()",
-    "mirror_image_get_instance_id": "()",
-    "mirror_image_get_mode": "()",
-    "mirror_image_get_status": "()",
-    "mirror_image_promote": "(force)",
-    "mirror_image_resync": "()",
 }
 
 RBD = {
@@ -47,27 +34,6 @@ RBD = {
     ),
     "migration_prepare_import": f"(source_spec, dest_ioctx, dest_image_name, {_LAYOUT})",
     "migration_status": "(ioctx, image_name)",
-    "mirror_image_info_list": "(ioctx, mode_filter=None)",
-    "mirror_image_instance_id_list": "(ioctx)",
-    "mirror_image_status_list": "(ioctx)",
-    "mirror_image_status_summary": "(ioctx)",
-    "mirror_mode_get": "(ioctx)",
-    "mirror_mode_set": "(ioctx, mirror_mode)",
-    "mirror_peer_add": "(ioctx, site_name, client_name, direction=RBD_MIRROR_PEER_DIRECTION_RX_TX)",
-    "mirror_peer_bootstrap_create": "(ioctx)",
-    "mirror_peer_bootstrap_import": "(ioctx, direction, token)",
-    "mirror_peer_get_attributes": "(ioctx, uuid)",
-    "mirror_peer_list": "(ioctx)",
-    "mirror_peer_remove": "(ioctx, uuid)",
-    "mirror_peer_set_attributes": "(ioctx, uuid, attributes)",
-    "mirror_peer_set_client": "(ioctx, uuid, client_name)",
-    "mirror_peer_set_cluster": "(ioctx, uuid, cluster_name)",
-    "mirror_peer_set_name": "(ioctx, uuid, site_name)",
-    "mirror_remote_namespace_get": "(ioctx)",
-    "mirror_remote_namespace_set": "(ioctx, remote_namespace)",
-    "mirror_site_name_get": "(rados)",
-    "mirror_site_name_set": "(rados, site_name)",
-    "mirror_uuid_get": "(ioctx)",
 }
 
 

@@ -11,10 +11,11 @@ import json
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from rbd_native.embedded import commands, mon, objects, snapshots, watches
 from rbd_native.embedded.change import NO_SNAPS, Refusal
+from rbd_native.embedded.cluster import Cluster, known_as
 from rbd_native.embedded.conf import Conf
 from rbd_native.embedded.events import Events, Notify
 from rbd_native.embedded.mon import Denied
@@ -24,9 +25,6 @@ from rbd_native.embedded.store import Transaction, errno_of
 from rbd_native.engine import Resume
 from rbd_native.rados import port
 from rbd_native.rados.port import HEAD, Exec, Outcome, RadosError, Reply, SnapContext
-
-if TYPE_CHECKING:
-    from rbd_native.embedded.cluster import Cluster
 
 _PAGE = 1000  # names of objects that one listing step takes
 
@@ -102,6 +100,7 @@ class Connection(port.Cluster):
         self.cluster = cluster
         self.conf = Conf() if conf is None else conf
         self.closed = False
+        self._opened: Cluster | None = None
         self._store = cluster.store
         with self._store.write as db:
             gid, address = mon.register(db)
@@ -227,6 +226,29 @@ class Connection(port.Cluster):
 
     def wait_for_latest_map(self) -> port.Call:
         return _Call("map", lambda: Outcome(0))
+
+    def connect(self, client: str, conf: Mapping[str, str]) -> port.Call:
+        """To another embedded cluster: one in a file, or one in the memory of this process."""
+
+        def connect() -> Outcome:
+            found = known_as(conf.get("mon_host", ""))
+            if found is None:
+                return Outcome(-errno.ENOENT)
+            cluster, own = found
+            connection = cluster.connect(Conf(f"client.{client}"))
+            connection._opened = cluster if own else None
+            return Outcome(0, connection)
+
+        return _Call(f"connect {client}", connect)
+
+    def disconnect(self) -> port.Call:
+        def disconnect() -> Outcome:
+            self.shutdown()
+            if self._opened is not None:
+                self._opened.close()
+            return Outcome(0)
+
+        return _Call("disconnect", disconnect)
 
 
 def _nothing(name: str) -> None:

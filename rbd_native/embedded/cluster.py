@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
+import weakref
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from rbd_native.embedded import bell, mon
 from rbd_native.embedded.osd import Osd
@@ -14,6 +17,23 @@ from rbd_native.embedded.store import Store
 if TYPE_CHECKING:
     from rbd_native.embedded.client import Connection
     from rbd_native.embedded.conf import Conf
+
+
+_in_memory: weakref.WeakValueDictionary[str, Cluster] = weakref.WeakValueDictionary()
+"""Those of this process that are not in a file, by their id."""
+
+_MON_HOST: Final = re.compile(rf"\[{mon.ADDRESS_TYPE}:(.+)/0\]")
+
+
+def known_as(mon_host: str) -> tuple[Cluster, bool] | None:
+    """The cluster that calls itself so, and whether it was opened for this, to be closed again. None: there is none."""
+    found = _MON_HOST.fullmatch(mon_host)
+    if found is None:
+        return None
+    known = _in_memory.get(found[1])
+    if known is not None:
+        return known, False
+    return (Cluster(found[1]), True) if Path(found[1]).exists() else None
 
 
 class Cluster:
@@ -31,6 +51,8 @@ class Cluster:
         self.osd = Osd(self.store, self.ring_all)
         self.shared_id = self._fsid() if path is not None else None
         self._connections: dict[int, Connection] = {}
+        if path is None:
+            _in_memory[self._fsid()] = self
 
     def _fsid(self) -> str:
         with self.store.read as db:

@@ -243,6 +243,19 @@ def _key_ls(db: sqlite3.Connection, command: Command, data: bytes) -> Answer:
     return rendered([key for (key,) in db.execute("SELECT key FROM config_key ORDER BY key")], command), ""
 
 
+# --- users -----------------------------------------------------------------------------------------------------------
+
+
+def _auth_get_or_create(db: sqlite3.Connection, command: Command, data: bytes) -> Answer:
+    if command.get("format") != "json":
+        raise Denied(errno.EINVAL, "only format json is built")
+    entity, given = _text(command, "entity"), command.get("caps", [])
+    if not isinstance(given, list) or len(given) % 2 or not all(isinstance(part, str) for part in given):
+        raise Denied(errno.EINVAL, "bad capabilities request; odd number of arguments")
+    caps = dict(zip(given[::2], given[1::2], strict=True))
+    return rendered([{"entity": entity, "key": mon.user(db, entity, caps), "caps": caps}], command), ""
+
+
 # --- the cluster -----------------------------------------------------------------------------------------------------
 
 
@@ -286,7 +299,16 @@ def _apps(db: sqlite3.Connection, pool: int) -> dict[str, dict[str, str]]:
     return {app: mon.application_metadata(db, pool, app) for app in mon.applications(db, pool)}
 
 
+def _mon_dump(db: sqlite3.Connection, command: Command, data: bytes) -> Answer:
+    if command.get("format") != "json":
+        raise Denied(errno.EINVAL, "only format json is built")
+    addresses = {"addrvec": [{"type": mon.ADDRESS_TYPE, "addr": mon.address(db), "nonce": 0}]}
+    only = {"rank": 0, "name": "a", "public_addrs": addresses}
+    return rendered({"epoch": 1, "fsid": mon.fact(db, "fsid"), "mons": [only]}, command), "dumped monmap epoch 1"
+
+
 _COMMANDS: Final[dict[str, Callable[[sqlite3.Connection, Command, bytes], Answer]]] = {
+    "auth get-or-create": _auth_get_or_create,
     "config dump": _config_dump,
     "config get": _config_get,
     "config rm": _config_rm,
@@ -298,6 +320,7 @@ _COMMANDS: Final[dict[str, Callable[[sqlite3.Connection, Command, bytes], Answer
     "config-key set": _key_set,
     "df": _df,
     "fsid": _fsid,
+    "mon dump": _mon_dump,
     "osd blacklist": _blocklist,
     "osd blacklist clear": _blocklist_clear,
     "osd blacklist ls": _blocklist_ls,

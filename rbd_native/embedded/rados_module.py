@@ -95,6 +95,11 @@ class Rados:
         assert self._connection is not None
         return self._connection
 
+    @property
+    def rbd_native_port(self) -> Connection:
+        """The connection as the port's Cluster."""
+        return self._client()
+
     def connect(self, timeout: int = 0) -> None:
         self.require_state("configuring")
         cluster = self._given

@@ -15,7 +15,7 @@ from typing import Any
 
 from rbd_native import header as headers
 from rbd_native import header_v1, names
-from rbd_native.constants import RBD_FEATURE_EXCLUSIVE_LOCK, RBD_FEATURES_ALL
+from rbd_native.constants import RBD_FEATURE_EXCLUSIVE_LOCK, RBD_FEATURE_NON_PRIMARY, RBD_FEATURES_ALL
 from rbd_native.engine import KeyedMutex, Mutex, gather, spawn
 from rbd_native.header import Fixed, Header, Snapshot
 from rbd_native.image import unsupported
@@ -47,7 +47,9 @@ class ImageContext:
         self.data_io = io
         self.id = identifier
         self.name = name
-        self.read_only = read_only
+        self.opened_read_only = read_only
+        self.serves_mirroring = 0
+        """How many parts of mirroring itself are at work through this handle."""
         self.stale = False
         self.serving = True
         self.snap: Snapshot | None = None
@@ -111,6 +113,13 @@ class ImageContext:
         return HEAD if self.snap is None else self.snap.info.id
 
     @property
+    def read_only(self) -> bool:
+        """Opened so, or the image is primary at another site: then only mirroring itself writes to it."""
+        if self.opened_read_only:
+            return True
+        return bool(self.header.features & RBD_FEATURE_NON_PRIMARY) and not self.serves_mirroring
+
+    @property
     def frozen(self) -> bool:
         """Nothing can be written through this handle."""
         return self.read_only or self.snap is not None
@@ -155,7 +164,7 @@ class ImageContext:
         for what others may ask for, which is flattening, too."""
         self._with_parent = self.serving = with_parent
         try:
-            if not self.read_only:
+            if not self.opened_read_only:
                 await self.watch.register()
             pool_config = await headers.pool_config(self.io)
             self.fixed, header = await self._read()
@@ -174,12 +183,12 @@ class ImageContext:
     async def _read(self) -> tuple[Fixed, Header]:
         if self.old_format:
             return await header_v1.read(self.io, self.name)
-        return await headers.read(self.io, self.id, read_only=self.read_only)
+        return await headers.read(self.io, self.id, read_only=self.opened_read_only)
 
     async def _refresh(self) -> Header:
         if self.old_format:
             return await header_v1.refresh(self.io, self.name)
-        return await headers.refresh(self.io, self.id, read_only=self.read_only)
+        return await headers.refresh(self.io, self.id, read_only=self.opened_read_only)
 
     def moved(self, name: str) -> None:
         """It has another name now. A header of format 1 moves with it, and is watched there from the next registration."""
@@ -204,7 +213,7 @@ class ImageContext:
     def _check(self) -> None:
         if self.header.incompatible & ~RBD_FEATURES_ALL:
             raise RadosError(errno.ENOSYS, f"image {self.name} has features this client does not know")
-        reason = unsupported.reason(self.header, read_only=self.read_only)
+        reason = unsupported.reason(self.header, read_only=self.opened_read_only)
         if reason is not None:
             raise RadosError(errno.ENOSYS, f"image {self.name}: {reason}")
 

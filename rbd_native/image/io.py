@@ -68,7 +68,7 @@ async def enter(image: ImageContext) -> int:
     """Pass the gate with a current state and the lock. The order matters: who takes either away closes the gate first."""
     while True:
         epoch = await image.gate.enter()
-        if image.may_write or image.frozen:
+        if image.may_write or (image.frozen and not image.stale):
             return epoch
         image.gate.leave(epoch)
         if image.stale:

@@ -8,14 +8,12 @@ from __future__ import annotations
 from rbd_native.constants import (
     RBD_FEATURE_JOURNALING,
     RBD_FEATURE_MIGRATING,
-    RBD_FEATURE_NON_PRIMARY,
 )
 from rbd_native.header import Header
 
 # Reading needs none of these: their upkeep is what a writer owes.
 _WHEN_WRITING = {
     RBD_FEATURE_JOURNALING: "journaling",
-    RBD_FEATURE_NON_PRIMARY: "non-primary",
 }
 _ALWAYS = {RBD_FEATURE_MIGRATING: "migrating"}
 

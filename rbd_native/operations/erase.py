@@ -16,17 +16,25 @@ from rbd_native import cls_rbd, names
 from rbd_native.cls_client import call_optional, mutate
 from rbd_native.encoding import UTime
 from rbd_native.image.context import ImageContext
-from rbd_native.operations import bond, snapshots
+from rbd_native.operations import bond, mirror_image, snapshots
 from rbd_native.operations.progress import Progress
 from rbd_native.operations.resize import trim
-from rbd_native.rados.port import AssertExists, Io, ListWatchers, RadosError, Remove
-from rbd_native.types import ParentImageSpec, TrashImageSource, TrashImageState, TrashSnapshotNamespace
+from rbd_native.rados.port import Io, ListWatchers, RadosError, Remove
+from rbd_native.types import (
+    MirrorSnapshotNamespace,
+    ParentImageSpec,
+    TrashImageSource,
+    TrashImageState,
+    TrashSnapshotNamespace,
+)
 from rbd_native.watch_notify import trash_removed
 
 Opener = Callable[[Io, str], Awaitable[ImageContext]]
 """Opens an image by its id for writing, without its parent."""
 
 _NOTIFY_TIMEOUT_MS = 5000
+_IN_NOBODYS_WAY = (MirrorSnapshotNamespace, TrashSnapshotNamespace)
+"""Snapshots that go with the image; but those in the trash may have clones."""
 
 log = logging.getLogger(__name__)
 
@@ -58,9 +66,9 @@ async def removable(image: ImageContext) -> bool:
     Raises Needed: EBUSY (locked, open elsewhere), ENOTEMPTY (snapshots), EMLINK (in a group).
     """
     await owned(image)
-    if not all(isinstance(snapshot.info.namespace, TrashSnapshotNamespace) for snapshot in image.header.snapshots):
+    if not all(isinstance(snapshot.info.namespace, _IN_NOBODYS_WAY) for snapshot in image.header.snapshots):
         raise Needed(errno.ENOTEMPTY, f"image {image.name} has snapshots")
-    if await _others_watch(image):
+    if await others_watching(image) - await mirror_daemons(image.io):
         raise Needed(errno.EBUSY, f"image {image.name} is open elsewhere")
     if image.header.group.is_valid:
         raise Needed(errno.EMLINK, f"image {image.name} is in a group")
@@ -69,13 +77,20 @@ async def removable(image: ImageContext) -> bool:
             await snapshots.remove(image, snapshot)
     if image.stale:
         await image.fresh()
-    return not image.header.snapshots
+    return not any(isinstance(snapshot.info.namespace, TrashSnapshotNamespace) for snapshot in image.header.snapshots)
 
 
-async def _others_watch(image: ImageContext) -> bool:
+async def others_watching(image: ImageContext) -> set[str]:
+    """The addresses of those that have the image open, besides this handle."""
     reply = await image.io.read(image.header_oid, [ListWatchers()])
-    me = image.io.cluster.instance_id()
-    return any((watcher.client, watcher.cookie) != (me, image.watch.cookie) for watcher in reply.outs[0])
+    me = image.io.cluster.instance_id(), image.watch.cookie
+    return {watcher.address for watcher in reply.outs[0] if (watcher.client, watcher.cookie) != me}
+
+
+async def mirror_daemons(io: Io) -> set[str]:
+    """The addresses of the daemons that mirror images of the pool; they close an image when its mirroring ends."""
+    reply = await io.read(names.MIRRORING, [ListWatchers()]).bare()
+    return {watcher.address for watcher in reply.outs[0]} if reply.rv == 0 else set()
 
 
 # --- its end ---------------------------------------------------------------------------------------------------------
@@ -92,10 +107,7 @@ async def erase(io: Io, identifier: str, opener: Opener, progress: Progress | No
         raise
     await gone(io, names.header(identifier))
     await gone(io, names.object_map(identifier))
-    mirror = cls_rbd.mirror_image_remove(identifier)
-    reply = await io.write(names.MIRRORING, [AssertExists(), mirror.step]).bare()
-    if reply.rv < 0 and reply.rv not in (-errno.ENOENT, -errno.EOPNOTSUPP):
-        raise RadosError(-reply.rv, names.MIRRORING)
+    await mirror_image.forget(io, identifier)
     await forget(io, identifier)
 
 
@@ -114,6 +126,8 @@ async def _content(io: Io, identifier: str, opener: Opener, progress: Progress |
     try:
         if not await removable(image):
             raise Needed(errno.ENOTEMPTY, f"image {image.name} has clones")
+        await mirror_image.end(image, force=False)
+        await mirror_image.clear(image)
         await image.under_lock(lambda: trim(image, 0, image.header.size, progress))
         if image.header.parent is not None:
             await bond.detach(image, image.header.parent)

@@ -33,6 +33,7 @@ from rbd_native.operations.progress import Joint, Progress
 from rbd_native.operations.quiesce import quiesced
 from rbd_native.rados.port import Io, RadosError
 from rbd_native.types import GroupSnapshot, GroupSnapshotNamespace, GroupSnapshotState, ImageSnapshotSpec
+from rbd_native.watch_notify import SNAP_SKIP_QUIESCE
 
 log = logging.getLogger(__name__)
 
@@ -172,7 +173,7 @@ async def _take(io: Io, group_id: str, record: GroupSnapshot, images: Sequence[I
     async def take(image: ImageContext) -> tuple[tuple[int, str], int]:
         if image.stale:
             await image.fresh()
-        return (image.io.pool_id, image.id), await snapshots.take(image, name, namespace, RBD_SNAP_CREATE_SKIP_QUIESCE)
+        return (image.io.pool_id, image.id), await snapshots.take(image, name, namespace, SNAP_SKIP_QUIESCE)
 
     async with quiesced(asked, ignore_errors=bool(flags & RBD_SNAP_CREATE_IGNORE_QUIESCE_ERROR)), hold(images) as held:
         taken = dict(await gather([take(image) for image in images], _AT_ONCE))

@@ -12,7 +12,8 @@ import errno
 from typing import Final
 
 from rbd_native import cls_rbd, names
-from rbd_native.cls_client import call, call_optional, mutate
+from rbd_native.cls_client import call_optional, mutate
+from rbd_native.operations import mirror_pool
 from rbd_native.operations.erase import gone
 from rbd_native.rados.port import Io, RadosError, Remove
 from rbd_native.types import DirectoryState, MirrorMode
@@ -93,9 +94,4 @@ async def _empty(inside: Io) -> None:
     nothing: dict[str, object] = {}
     if await call_optional(inside, names.TRASH, cls_rbd.trash_list("", 1), nothing):
         raise RadosError(errno.EBUSY, "there are images in the trash")
-    mode = await call_optional(inside, names.MIRRORING, cls_rbd.mirror_mode_get(), MirrorMode.DISABLED)
-    if mode == MirrorMode.DISABLED:
-        return
-    peers = await call(inside, names.MIRRORING, cls_rbd.mirror_peer_list())
-    if peers:
-        raise RadosError(errno.EBUSY, "it is mirrored")
+    await mirror_pool.set_mode(inside, MirrorMode.DISABLED)

@@ -19,6 +19,7 @@ async def open_image(
     snapshot: str | int | None = None,
     read_only: bool = False,
     with_parent: bool = True,
+    serves_mirroring: bool = False,
 ) -> ImageContext:
     """RadosError ENOENT, or ENOSYS for what this release does not keep up yet."""
     if identifier is None:
@@ -27,6 +28,7 @@ async def open_image(
     else:
         name = await headers.name_of(io, identifier)
     image = ImageContext(io, identifier, name, SERVED, read_only=read_only)
+    image.serves_mirroring = int(serves_mirroring)
     return await image.open(snapshot, with_parent=with_parent)
 
 

@@ -13,7 +13,7 @@ import errno
 from rbd_native import cls_rbd, names
 from rbd_native import header as headers
 from rbd_native.cls_client import call_optional
-from rbd_native.operations import erase, old_format, pool_metadata, trash
+from rbd_native.operations import erase, mirror_image, old_format, pool_metadata, trash
 from rbd_native.operations.progress import Progress
 from rbd_native.options import Settings
 from rbd_native.rados.port import Io, RadosError
@@ -23,7 +23,7 @@ _OURS = (TrashImageSource.REMOVING,)
 
 
 async def remove(io: Io, name: str, progress: Progress | None = None) -> None:
-    """ENOENT, ENOTEMPTY (snapshots), EBUSY (open elsewhere), EMLINK (in a group)."""
+    """ENOENT, ENOTEMPTY (snapshots), EBUSY (open elsewhere), EMLINK (in a group), EINVAL (primary at another site)."""
     identifier = await call_optional(io, names.DIRECTORY, cls_rbd.dir_get_id(name), None)
     if identifier is None:
         found = await _half_removed(io, name)
@@ -66,7 +66,6 @@ async def _where_to(io: Io, identifier: str, settings: Settings) -> TrashImageSo
 
     One without a header, left behind by a create that did not finish, may go.
     """
-    await trash.not_mirrored(io, identifier)
     keep = settings.flag("rbd_move_to_trash_on_remove")
     try:
         image = await trash.opened(io, identifier)
@@ -76,13 +75,15 @@ async def _where_to(io: Io, identifier: str, settings: Settings) -> TrashImageSo
         return TrashImageSource.USER if keep else TrashImageSource.REMOVING
     try:
         if keep:
-            await trash.check_movable(image)
+            await trash.make_ready(image)
             return TrashImageSource.USER
-        if await erase.removable(image):
-            return TrashImageSource.REMOVING
-        if settings.flag("rbd_move_parent_to_trash_on_remove"):
-            return TrashImageSource.USER_PARENT
-        raise RadosError(errno.ENOTEMPTY, f"image {image.name} has clones")
+        source = TrashImageSource.REMOVING
+        if not await erase.removable(image):
+            source = TrashImageSource.USER_PARENT
+            if not settings.flag("rbd_move_parent_to_trash_on_remove"):
+                raise RadosError(errno.ENOTEMPTY, f"image {image.name} has clones")
+        await mirror_image.end(image, force=False)
+        return source
     finally:
         await image.close()
 

@@ -31,10 +31,12 @@ async def rollback(image: ImageContext, name: str, progress: Progress | None = N
     if image.snap is not None:
         raise RadosError(errno.EROFS, f"{image.name} is set to a snapshot")
     snapshots.named(image, name)
-    await image.under_lock(lambda: apply(image, name, snapshots.USER, progress or Progress()))
+    await image.under_lock(lambda: apply(image, name, snapshots.USER, progress))
 
 
-async def apply(image: ImageContext, name: str, namespace: SnapshotNamespace, progress: Progress) -> None:
+async def apply(
+    image: ImageContext, name: str, namespace: SnapshotNamespace, progress: Progress | None = None
+) -> None:
     """What whoever owns the image does for :func:`rollback`."""
     if image.stale:
         await image.fresh()
@@ -44,7 +46,7 @@ async def apply(image: ImageContext, name: str, namespace: SnapshotNamespace, pr
         await image.fresh()
     await image.gate.close()
     try:
-        await _objects(image, snapshot, progress)
+        await _objects(image, snapshot, progress or Progress())
         image.stale = True
     finally:
         image.gate.open()

@@ -23,24 +23,37 @@ from rbd_native.constants import (
 from rbd_native.header import Snapshot
 from rbd_native.image.context import ImageContext
 from rbd_native.object_map import BitVector, ObjectMapCorrupt
-from rbd_native.operations import bond, erase
+from rbd_native.operations import bond, erase, mirror_state
 from rbd_native.operations.quiesce import quiesce, unquiesce
 from rbd_native.rados.port import RadosError, Read, Remove, WriteFull
 from rbd_native.types import (
     ChildImageSpec,
+    MirrorSnapshotNamespace,
     ParentImageSpec,
     ProtectionStatus,
     SnapshotInfo,
     SnapshotNamespace,
+    SnapshotNamespaceType,
     TrashSnapshotNamespace,
     UserSnapshotNamespace,
 )
-from rbd_native.watch_notify import SnapCreate, SnapRemove
+from rbd_native.watch_notify import (
+    SNAP_IGNORE_QUIESCE_ERROR,
+    SNAP_SKIP_OBJECT_MAP,
+    SNAP_SKIP_QUIESCE,
+    SnapCreate,
+    SnapRemove,
+)
 
 log = logging.getLogger(__name__)
 
 USER = UserSnapshotNamespace()
-_FLAGS = (0, RBD_SNAP_CREATE_SKIP_QUIESCE, RBD_SNAP_CREATE_IGNORE_QUIESCE_ERROR)
+_WIRE_FLAGS = {
+    0: 0,
+    RBD_SNAP_CREATE_SKIP_QUIESCE: SNAP_SKIP_QUIESCE,
+    RBD_SNAP_CREATE_IGNORE_QUIESCE_ERROR: SNAP_IGNORE_QUIESCE_ERROR,
+}
+"""Users' flags, of which there is one at most, as clients tell each other."""
 
 
 async def writable(image: ImageContext) -> None:
@@ -81,20 +94,21 @@ async def removable(image: ImageContext, key: str | int) -> Snapshot:
 
 async def create(image: ImageContext, name: str, flags: int = 0, namespace: SnapshotNamespace = USER) -> None:
     """EEXIST, EDQUOT (over the limit), EINVAL (flags), EROFS, and what a client answers that cannot hold still."""
+    wire = check_flags(flags)
     await writable(image)
-    check_flags(flags)
     _absent(image, name, namespace)
     await image.requests.carry_out(
-        lambda request: SnapCreate(name, namespace, request, flags),
-        lambda: apply_create(image, name, namespace, flags),
+        lambda request: SnapCreate(name, namespace, request, wire),
+        lambda: apply_create(image, name, namespace, wire),
         done_before=errno.EEXIST,
     )
 
 
-def check_flags(flags: int) -> None:
-    """EINVAL for what is no flag, and for both at once."""
-    if flags not in _FLAGS:
+def check_flags(flags: int) -> int:
+    """Users' flags as they stand in a message. EINVAL."""
+    if flags not in _WIRE_FLAGS:
         raise RadosError(errno.EINVAL, f"flags {flags:#x}")
+    return _WIRE_FLAGS[flags]
 
 
 def _absent(image: ImageContext, name: str, namespace: SnapshotNamespace) -> None:
@@ -103,21 +117,24 @@ def _absent(image: ImageContext, name: str, namespace: SnapshotNamespace) -> Non
 
 
 async def apply_create(image: ImageContext, name: str, namespace: SnapshotNamespace, flags: int) -> None:
-    """What whoever owns the image does for :func:`create`."""
+    """What whoever owns the image does for :func:`create`; `flags` as in the message."""
     await take(image, name, namespace, flags)
 
 
 async def take(image: ImageContext, name: str, namespace: SnapshotNamespace, flags: int) -> int:
-    """Take it, as the owner of the image; its id."""
+    """Take it, as the owner of the image; its id. `flags` as in a message."""
     _absent(image, name, namespace)
     request = image.requests.new_id()
-    asks = not flags & RBD_SNAP_CREATE_SKIP_QUIESCE
+    asks = not flags & SNAP_SKIP_QUIESCE
     if asks:
-        await quiesce(image, request, ignore_errors=bool(flags & RBD_SNAP_CREATE_IGNORE_QUIESCE_ERROR))
+        await quiesce(image, request, ignore_errors=bool(flags & SNAP_IGNORE_QUIESCE_ERROR))
     await image.gate.close()
     try:
         snap = await _add(image, name, namespace)
-        await _copy_map(image, snap)
+        if not flags & SNAP_SKIP_OBJECT_MAP:
+            await _copy_map(image, snap)
+        if isinstance(namespace, MirrorSnapshotNamespace) and namespace.is_primary:
+            await mirror_state.write(image, snap)
     finally:
         image.stale = True  # before any write can pass: each must carry the new snapshot, however far this came
         image.gate.open()
@@ -184,6 +201,8 @@ async def apply_remove(image: ImageContext, name: str, namespace: SnapshotNamesp
     if parent is not None:
         await bond.detach(image, parent)
     await _drop_map(image, snap)
+    if _of_mirroring(snapshot.info):
+        await mirror_state.remove(image, snap)
     await image.data_io.snap_remove(snap)
     await mutate(
         image.io, image.header_oid, cls_rbd.snap_remove(name) if image.old_format else cls_rbd.snapshot_remove(snap)
@@ -200,6 +219,14 @@ async def _kept_by_clones(image: ImageContext, snap: int) -> bool:
         raise RadosError(-reply.rv, image.header_oid, reply)
     info = await call(image.io, image.header_oid, cls_rbd.snapshot_get(snap))
     return bool(info.child_count) and await _has_children(image, snap)
+
+
+def _of_mirroring(info: SnapshotInfo) -> bool:
+    """Or was, before an attempt to remove it that did not end."""
+    namespace = info.namespace
+    if isinstance(namespace, TrashSnapshotNamespace):
+        return namespace.original_type == SnapshotNamespaceType.MIRROR
+    return isinstance(namespace, MirrorSnapshotNamespace)
 
 
 def _alone_bound(image: ImageContext, snapshot: Snapshot) -> bool:

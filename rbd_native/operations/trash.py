@@ -20,7 +20,7 @@ from rbd_native.cls_client import call, call_optional, mutate
 from rbd_native.constants import RBD_FEATURE_JOURNALING
 from rbd_native.encoding import UTime
 from rbd_native.image.context import ImageContext
-from rbd_native.operations import erase
+from rbd_native.operations import erase, mirror_image
 from rbd_native.operations.erase import announce, forget, gone, now
 from rbd_native.operations.open import open_image
 from rbd_native.operations.progress import Progress
@@ -53,13 +53,13 @@ async def opened(io: Io, identifier: str) -> ImageContext:
 
 
 async def move(io: Io, name: str, delay: int) -> None:
-    """Move an image to the trash, for `delay` seconds at least. ENOENT; EBUSY (locked); EMLINK (in a group); EOPNOTSUPP for
-    format 1."""
+    """Move an image to the trash, for `delay` seconds at least, and end its mirroring. ENOENT; EBUSY (locked); EMLINK (in a
+    group); EINVAL (primary at another site); EOPNOTSUPP for format 1."""
     identifier = await call_optional(io, names.DIRECTORY, cls_rbd.dir_get_id(name), None)
     if identifier is None:
         identifier = await _half_moved(io, name)
     else:
-        await _check_movable(io, identifier)
+        await _make_ready(io, identifier)
     await unhook(io, name, identifier, TrashImageSource.USER, delay)
 
 
@@ -71,9 +71,8 @@ async def _half_moved(io: Io, name: str) -> str:
     raise RadosError(errno.EOPNOTSUPP if known else errno.ENOENT, name)
 
 
-async def _check_movable(io: Io, identifier: str) -> None:
+async def _make_ready(io: Io, identifier: str) -> None:
     """What has no header any more may be moved: the trash is where it will be removed from."""
-    await not_mirrored(io, identifier)
     try:
         image = await opened(io, identifier)
     except RadosError as error:
@@ -81,23 +80,17 @@ async def _check_movable(io: Io, identifier: str) -> None:
             raise
         return
     try:
-        await check_movable(image)
+        await make_ready(image)
     finally:
         await image.close()
 
 
-async def check_movable(image: ImageContext) -> None:
-    """EBUSY (another client keeps the lock), EMLINK (in a group)."""
+async def make_ready(image: ImageContext) -> None:
+    """End its mirroring. EBUSY (another client keeps the lock), EMLINK (in a group), EINVAL (primary at another site)."""
     await erase.owned(image)
     if image.header.group.is_valid:
         raise RadosError(errno.EMLINK, f"image {image.name} is in a group")
-
-
-async def not_mirrored(io: Io, identifier: str) -> None:
-    """ENOSYS for an image that is mirrored: that would have to be ended first."""
-    request = cls_rbd.mirror_image_get(identifier)
-    if await call_optional(io, names.MIRRORING, request, None, errno.ENOENT, errno.EOPNOTSUPP) is not None:
-        raise RadosError(errno.ENOSYS, "mirrored images are not supported yet")
+    await mirror_image.end(image, force=False)
 
 
 async def unhook(io: Io, name: str, identifier: str, source: TrashImageSource, delay: int = 0) -> None:

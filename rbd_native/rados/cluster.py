@@ -121,6 +121,25 @@ class RadosCluster(Cluster):
     def wait_for_latest_map(self) -> Call:
         return self._call(lambda: self.rados.wait_for_latest_osdmap())
 
+    def connect(self, client: str, conf: Mapping[str, str]) -> Call:
+        def connect() -> Cluster:
+            import rados
+
+            from rbd_native.rados import pure  # which is made of this module
+
+            other = rados.Rados(rados_id=client, conf=dict(conf))
+            try:
+                other.connect()
+            except BaseException:
+                other.shutdown()
+                raise
+            return pure.cluster(other)
+
+        return self._call(connect)
+
+    def disconnect(self) -> Call:
+        return self._call(lambda: self.rados.shutdown())
+
 
 def legacy_address(addresses: str) -> str:
     """ "ip:port/nonce" out of an address vector in any notation: the form in which OSDs report clients."""

@@ -10,7 +10,7 @@ import sys
 from types import ModuleType
 from typing import Any, Final
 
-from rbd_native.rados.port import Io
+from rbd_native.rados.port import Cluster, Io
 
 _HOW: Final = (
     "python-rados is not there for this Python ({}): it is on no package index, but comes with Ceph. Install it with the"
@@ -43,3 +43,16 @@ def port_for(ioctx: Any) -> Io:
     from rbd_native.rados.librados import adapt
 
     return adapt(ioctx)
+
+
+def cluster_for(connection: Any) -> Cluster:
+    """The same for a connected Rados, of python-rados or embedded."""
+    port = getattr(connection, "rbd_native_port", None)
+    if isinstance(port, Cluster):
+        return port
+    rados = sys.modules.get("rados")
+    if rados is None or not isinstance(connection, rados.Rados):
+        raise TypeError(f"a connected Rados of rados or rbd_native.embedded is wanted, not {type(connection).__name__}")
+    from rbd_native.rados.librados import adapt_connection
+
+    return adapt_connection(connection)

@@ -75,6 +75,16 @@ def adapt(ioctx: Any, *, pure_python: bool = False) -> Io:
     return cluster.io(ioctx.get_pool_id(), ioctx.get_namespace())
 
 
+def adapt_connection(rados: Any) -> RadosCluster:
+    """The Cluster of a connected `rados.Rados`, for what is not about objects: without an ioctx, its C handle is not looked
+    for."""
+    with _adapting:
+        known = _clusters.get((id(rados), False)) or _clusters.get((id(rados), True))
+        if known is None:
+            known = _clusters[id(rados), True] = pure.cluster(rados)
+        return known
+
+
 def _find(ioctx: Any, rados: Any) -> int | None:
     try:
         return _handle.find(ioctx, rados, library())

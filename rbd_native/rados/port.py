@@ -503,6 +503,15 @@ class Cluster(ABC):
     @abstractmethod
     def wait_for_latest_map(self) -> Call: ...
 
+    @abstractmethod
+    def connect(self, client: str, conf: Mapping[str, str]) -> Call:
+        """Connect to another cluster, as a client of that name without its type, and with this configuration alone: options
+        mon_host and key say where and with what. Value: a Cluster, to be given back with :meth:`disconnect`."""
+
+    @abstractmethod
+    def disconnect(self) -> Call:
+        """End a connection that came from :meth:`connect`; others are their users'."""
+
     def sleep(self, seconds: float) -> Suspension:
         """Time, as this client knows it. Whoever drives clients through a schedule of his own replaces it."""
         return Sleep(seconds)

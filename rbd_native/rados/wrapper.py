@@ -214,5 +214,12 @@ class WrappedCluster(Cluster):
     def wait_for_latest_map(self) -> Call:
         return self._call(self._inner.wait_for_latest_map(), "wait_for_latest_map")
 
+    def connect(self, client: str, conf: Mapping[str, str]) -> Call:
+        """What is done through the other connection is not intercepted."""
+        return self._call(self._inner.connect(client, conf), "connect", client)
+
+    def disconnect(self) -> Call:
+        return self._call(self._inner.disconnect(), "disconnect")
+
     def sleep(self, seconds: float) -> Suspension:
         return self._interceptor.sleep(seconds, self._inner.sleep(seconds))

@@ -60,6 +60,7 @@ from rbd_native.types.mirror import (
     StoredOrigin,
     StoredSiteStatus,
 )
+from rbd_native.types.mirror_state import ImageState, ImageStateHeader, SnapState
 from rbd_native.types.snapshots import (
     GroupSnapshotNamespace,
     MirrorSnapshotNamespace,
@@ -93,6 +94,8 @@ __all__ = [
     "GroupSnapshotState",
     "GroupSpec",
     "ImageSnapshotSpec",
+    "ImageState",
+    "ImageStateHeader",
     "LockFlag",
     "LockInfo",
     "LockType",
@@ -117,6 +120,7 @@ __all__ = [
     "ProtectionStatus",
     "RemoteSiteState",
     "SiteState",
+    "SnapState",
     "SnapshotInfo",
     "SnapshotNamespace",
     "SnapshotNamespaceType",
