@@ -7,16 +7,21 @@ that such an image has in its metadata; and it dies of an unknown snapshot id.
 """
 
 import datetime
+import random
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import rados
+import rbd as real
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
+import rbd_native as rbd
 from tests.cluster import CephCluster
 from tests.interop import test_image_calls as format2
 from tests.interop.twins import Outcome, Twins
+from tests.stored import contents
 
 pytestmark = pytest.mark.ceph
 
@@ -257,3 +262,195 @@ def states(twins: Twins) -> Iterator[dict[str, Pair]]:
     for pair in pairs.values():
         pair.close()
     forget(twins)
+
+
+# --- calls of a pool -------------------------------------------------------------------------------------------------
+
+
+class Pool(Pair):
+    """Images of both formats, by name."""
+
+    def create(self, name: str, *arguments: Any) -> None:
+        self.on_pool("create", name, SIZE, ORDER, *arguments)
+
+    def on_image(self, name: str, method: str, *arguments: Any) -> None:
+        def do(module: Any, ioctx: Any, side: int) -> Any:
+            with module.Image(ioctx, name) as image:
+                return getattr(image, method)(*arguments)
+
+        self._twins.both(do)
+
+    def clone(self, name: str, child: str, *arguments: Any) -> None:
+        def do(module: Any, ioctx: Any, side: int) -> None:
+            module.RBD().clone(ioctx, name, "snap", ioctx, child, *arguments)
+
+        self._twins.both(do)
+
+    def group(self, method: str, name: str) -> None:
+        def do(module: Any, ioctx: Any, side: int) -> None:
+            getattr(module.Group(ioctx, "group"), method)(ioctx, name)
+
+        self._twins.both(do)
+
+    def listed(self) -> None:
+        self.on_pool("list")
+        self._twins.both(lambda module, ioctx, side: [(i["name"], bool(i["id"])) for i in module.RBD().list2(ioctx)])
+
+    def open(self, name: str = "image", **how: Any) -> None:
+        """Another handle of it, which stays open until the next is asked for; if there is such an image."""
+        self.close()
+        modules = zip((real, rbd), self._twins.ioctxs, strict=True)
+        theirs, mine = (name in module.RBD().list(ioctx) for module, ioctx in modules)
+        assert theirs == mine
+        if theirs:
+            super().open(name, **how)
+
+
+names = st.sampled_from(["a", "a", "b", "b", "c", "é", b"d", "n\0ul"])
+POOL_CALLS = {
+    "create": st.tuples(names, st.sampled_from([True, True, True, False])) | st.tuples(names, st.just(True), st.just(1)),
+    "rename": st.tuples(names, names),
+    "remove": st.tuples(names),
+    "trash_move": st.tuples(names),
+    "listed": st.just(()),
+    "open": st.tuples(st.sampled_from(["a", "b"])),
+    "close": st.just(()),
+    "clone": st.tuples(names, names, st.just(1)) | st.tuples(names, names),
+    "group": st.tuples(st.sampled_from(["add_image", "remove_image"]), names),
+    "on_image": st.tuples(
+        names,
+        st.sampled_from([
+            ("create_snap", "snap"), ("remove_snap", "snap"), ("protect_snap", "snap"), ("unprotect_snap", "snap"),
+            ("resize", SIZE // 2), ("resize", SIZE * 2),
+        ]),
+    ).map(lambda drawn: (drawn[0], *drawn[1])),
+    "copied": st.tuples(names, st.sampled_from(["copy", "deep_copy"]), names),
+}  # fmt: skip
+OFTEN_POOL = ["create", "create", "create", "rename", "rename", "remove", "on_image"]
+pool_calls = st.sampled_from([*OFTEN_POOL, *OFTEN_POOL, *POOL_CALLS]).flatmap(
+    lambda name: st.tuples(st.just(name), POOL_CALLS[name])
+)
+
+
+@settings(max_examples=15, deadline=None, phases=PHASES, suppress_health_check=list(HealthCheck))
+@given(script=st.lists(pool_calls, min_size=10, max_size=24))
+def test_sequences_of_a_pool(twins: Twins, script: list[tuple[str, tuple[Any, ...]]]) -> None:
+    pool = Pool(twins)
+    try:
+        pool.on_pool("group_create", "group")
+        for name, arguments in script:
+            if name == "copied":
+                image, method, target = arguments
+                twins.both(lambda module, ioctx, side, call=(image, method, target): copied(module, ioctx, *call))
+            elif hasattr(pool, name):
+                getattr(pool, name)(*arguments)
+            else:
+                pool.on_pool(name, *arguments)
+        pool.listed()
+        pool.close()
+        pool.on_pool("group_remove", "group")
+        twins.stored()
+    finally:
+        pool.close()
+        forget(twins)
+
+
+def copied(module: Any, ioctx: Any, name: Any, method: str, target: Any) -> None:
+    with module.Image(ioctx, name) as image:
+        getattr(image, method)(ioctx, target)
+
+
+@pytest.mark.parametrize("told", [True, False])
+@pytest.mark.parametrize("namespace", ["", "space"])
+def test_create(twins: Twins, monkeypatch: pytest.MonkeyPatch, told: bool, namespace: str) -> None:
+    def create(module: Any, ioctx: Any, name: str, order: int | None) -> None:
+        ioctx.set_namespace(namespace)
+        try:
+            module.RBD().create(ioctx, name, 2**64 - 1, order, True)
+        finally:
+            ioctx.set_namespace("")
+
+    try:
+        pool = Pool(twins)
+        pool.create("taken", False, 1)
+        pool.create("old", True)
+        twins.both(lambda module, ioctx, side: module.RBD().namespace_create(ioctx, "space"))
+        if not told:
+            monkeypatch.delenv(FORCE)
+        for name in ("new", "taken", "old"):
+            for order in (None, 0, 11, 12, 25, 26):
+                twins.both(lambda module, ioctx, side, name=name, order=order: create(module, ioctx, name, order))
+        twins.stored()
+    finally:
+        forget(twins)
+
+
+# --- both at one image -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def ioctx(ceph: CephCluster) -> Iterator[Any]:
+    ceph.create_pool("old-shared", pg_num=4)
+    client = ceph.rados(rbd_default_format="1")
+    with client.open_ioctx("old-shared") as found:
+        yield found
+    client.shutdown()
+    ceph.remove_pool("old-shared")
+
+
+def sides(first: Any) -> list[Any]:
+    return [first, rbd if first is real else real]
+
+
+@pytest.mark.parametrize("maker", [real, rbd], ids=["librbd", "ours"])
+def test_turns(ioctx: Any, maker: Any) -> None:
+    """A model of the image and its snapshots; both write to it, open at once, and both see what the other has done."""
+    dice = random.Random(maker.__name__)
+    taken: dict[str, bytes] = {}
+    maker.RBD().create(ioctx, "image", SIZE, ORDER, True)
+    content = bytearray(SIZE)
+    with real.Image(ioctx, "image") as theirs, rbd.Image(ioctx, "image") as mine:
+        for turn in range(120):
+            one, other = dice.sample([theirs, mine], 2)
+            verb = dice.choice(["write", "write", "discard", "resize", "snap", "unsnap", "rollback", "rename"])
+            size = len(content)
+            offset = dice.randrange(size)
+            length = min(dice.randrange(1, 100_000), size - offset)
+            if verb == "write":
+                data = dice.randbytes(length)
+                one.write(data, offset)
+                content[offset : offset + length] = data
+            elif verb == "discard":
+                one.write_zeroes(offset, length)
+                content[offset : offset + length] = bytes(length)
+            elif verb == "resize":
+                new = dice.randrange(1, 2 * SIZE)
+                one.resize(new)
+                content = content[:new].ljust(new, b"\0")
+                assert other.size() == new
+            elif verb == "snap":
+                one.create_snap(f"s{turn}")
+                taken[f"s{turn}"] = bytes(content)
+                other.write(b"!", 0)  # with the snapshot: what it holds must not change
+                content[0:1] = b"!"
+            elif taken:
+                name = dice.choice(list(taken))
+                if verb == "unsnap":
+                    one.remove_snap(name)
+                    del taken[name]
+                elif verb == "rollback":
+                    one.rollback_to_snap(name)
+                    content = bytearray(taken[name])
+                else:
+                    one.rename_snap(name, f"r{turn}")
+                    taken[f"r{turn}"] = taken.pop(name)
+            assert {snap["name"]: snap["size"] for snap in other.list_snaps()} == {n: len(d) for n, d in taken.items()}
+            assert other.read(0, len(content)) == content
+        for module in (real, rbd):
+            for name, data in taken.items():
+                with module.Image(ioctx, "image", snapshot=name) as image:
+                    assert image.read(0, image.size()) == data
+        for name in taken:
+            mine.remove_snap(name)
+    sides(maker)[1].RBD().remove(ioctx, "image")
+    assert set(contents(rados, ioctx)) <= {"rbd_directory", "rbd_info"}
