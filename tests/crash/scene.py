@@ -1,7 +1,7 @@
 """A client that dies after some of its changes, and whoever comes next."""
 
 from collections.abc import Callable, Coroutine, Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import rbd_native as rbd
 from rbd_native.engine import run
@@ -26,19 +26,26 @@ def changes(request: Request) -> bool:
 class Scene:
     """One image, in a pool of its own, and a client that may die."""
 
+    conf: ClassVar[dict[str, str]] = {}
+    """The options of the clients."""
+
     def __init__(self, backend: Backend, features: int) -> None:
         self.backend = backend
-        self.ioctx = backend.ioctx()
-        rbd.RBD().create(self.ioctx, "image", SIZE, 18, features=features)
+        self.ioctx = backend.ioctx(cluster=backend.connect(**self.conf)) if self.conf else backend.ioctx()
+        self.lay_out(features)
         with rbd.Image(self.ioctx, "image") as image:
             image.write(DATA, 0)
             image.write(DATA, SIZE - len(DATA))
-            self.id = image.id()
+            self.id = "" if image.old_format() else image.id()
+
+    def lay_out(self, features: int) -> None:
+        """Make the image."""
+        rbd.RBD().create(self.ioctx, "image", SIZE, 18, features=features)
 
     def cut_off(self, work: Callable[[Io], Coroutine[Any, Any, None]], at: int) -> bool:
         """Let a client do some work, and die instead of making change number `at`. False where it was done before that."""
         faults = Faults(changes)
-        client = self.backend.connect()
+        client = self.backend.connect(**self.conf)
         with client.open_ioctx(self.backend.pool) as ioctx:
             io = port_for(ioctx)
             faults.crash(at)
