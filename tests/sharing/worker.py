@@ -22,6 +22,8 @@ import threading
 import time
 from typing import Any
 
+from tests.sharing.scribe import ScribeMethods
+
 LENGTH = struct.Struct("<I")
 CHUNK = 4 << 20
 BLOCK = 4096
@@ -34,7 +36,7 @@ def block_of(seed: int, number: int) -> bytes:
     return struct.pack("<QQ", seed, number) * (BLOCK // 16)
 
 
-class Worker:
+class Worker(ScribeMethods):
     def __init__(
         self, client: str, pool: str, options: dict[str, str], records: int, conf: str = "", file: str = ""
     ) -> None:
