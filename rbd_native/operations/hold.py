@@ -16,7 +16,9 @@ from rbd_native.image.context import ImageContext
 from rbd_native.image.exclusive_lock import ExclusiveLock
 from rbd_native.rados.port import RadosError
 
-_PATIENCE_SECONDS = 5.0
+_PATIENCE_SECONDS = 1.0
+"""At first. It doubles each time: else an owner that is slow, but not waiting for us, might never be waited for for long
+enough."""
 _AT_ONCE = 32
 
 
@@ -25,6 +27,7 @@ class Held:
 
     def __init__(self) -> None:
         self._inside: list[tuple[ExclusiveLock, int]] = []
+        self._patience = _PATIENCE_SECONDS
 
     async def join(self, image: ImageContext) -> bool:
         """Take that of an image too, where it has one. False where the others had to be let go for it. EROFS where it is
@@ -41,10 +44,11 @@ class Held:
 
     async def _acquire(self, image: ImageContext, lock: ExclusiveLock) -> bool:
         acquiring = Task(lock.acquire()).launch()
-        came, _ = await First(acquiring, image.io.cluster.sleep(_PATIENCE_SECONDS))
+        came, _ = await First(acquiring, image.io.cluster.sleep(self._patience))
         if came == 0 or not self._inside:
             await acquiring
             return True
+        self._patience *= 2
         self.leave()
         await acquiring
         return False

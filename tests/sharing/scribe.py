@@ -8,6 +8,7 @@ last record of the prefix that went there. Several scribes have slots of their o
 import itertools
 import os
 import struct
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,7 +18,7 @@ _WORDS = struct.Struct("<QQ")
 
 
 class Desk(NamedTuple):
-    """Where the records go. images: (pool, name); slots: per image and scribe, a block each; scribes: how many there are."""
+    """Where the records go. images: (pool, name); slots: of each image and scribe, a block each; scribes: how many."""
 
     images: list[tuple[str, str]]
     slots: int
@@ -76,10 +77,11 @@ class ScribeMethods:
             image.close()
 
     def write_records(self, scribe: int, first: int, until: str) -> int:
-        """From number `first`, until there is a file of that name; the number of the next. One byte goes to the records when
-        one is begun, and one when it is acknowledged."""
+        """From number `first`, until there is a file of that name; the number of the next. One byte goes to the records
+        when one is begun, and one when it is acknowledged."""
+        stop = Path(until)
         for number in itertools.count(first):
-            if os.path.exists(until):
+            if stop.exists():
                 return number
             image, offset = self._desk.place(scribe, number)
             os.write(self.records, b"b")
