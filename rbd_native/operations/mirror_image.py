@@ -208,13 +208,16 @@ async def end(image: ImageContext, *, force: bool) -> None:
         await _set(image, replace(record, state=MirrorImageState.DISABLING))
     if not here:
         await mirror_snapshots.promote(image, record)
-    elif image.header.features & RBD_FEATURE_NON_PRIMARY:  # a client died while it demoted it
-        await mirror_snapshots.set_primary_elsewhere(image, on=False)
-        await image.changed()
+    elif _kept_from_writing(image):  # by a client that died while it demoted or promoted it
+        await mirror_snapshots.let_write(image)
     if image.stale:
         await image.fresh()
     await clear(image)
     await forget(image.io, image.id)
+
+
+def _kept_from_writing(image: ImageContext) -> bool:
+    return bool(image.header.features & RBD_FEATURE_NON_PRIMARY)
 
 
 async def forget(io: Io, identifier: str) -> None:
@@ -266,13 +269,20 @@ async def _for_mirroring(image: ImageContext) -> AsyncIterator[None]:
 
 async def promote(image: ImageContext, *, force: bool) -> None:
     """Make it primary here. ENOENT where it is not mirrored; EINVAL where it is primary, or being disabled; EBUSY where it
-    is primary elsewhere, and not `force`."""
+    is primary elsewhere, and not `force`.
+
+    A client that dies in the middle may leave an image that is primary, and that nobody may write to: promoting it ends
+    that, too. (With librbd 16 it takes a demotion and a promotion.)
+    """
     async with _for_mirroring(image):
         found = await info(image)
         if found.record is None:
             raise RadosError(errno.ENOENT, f"image {image.name} is not mirrored")
-        if found.state != MirrorImageState.ENABLED or found.primary:
+        if found.state != MirrorImageState.ENABLED or (found.primary and not _kept_from_writing(image)):
             raise RadosError(errno.EINVAL, f"image {image.name} is primary, or being disabled")
+        if found.primary:
+            await mirror_snapshots.let_write(image)
+            return
         if found.promotion is Promotion.NON_PRIMARY and not force:
             raise RadosError(errno.EBUSY, f"image {image.name} is primary elsewhere")
         await mirror_snapshots.promote(image, found.record)

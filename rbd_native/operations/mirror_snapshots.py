@@ -138,10 +138,15 @@ async def unlink(image: ImageContext, snap: int, peer: str) -> None:
 # --- demote and promote ----------------------------------------------------------------------------------------------
 
 
-async def set_primary_elsewhere(image: ImageContext, *, on: bool) -> None:
-    """Keep everybody from writing to the image, or let them."""
-    request = cls_rbd.set_features(RBD_FEATURE_NON_PRIMARY if on else 0, RBD_FEATURE_NON_PRIMARY)
+async def _keep_from_writing(image: ImageContext) -> None:
+    request = cls_rbd.set_features(RBD_FEATURE_NON_PRIMARY, RBD_FEATURE_NON_PRIMARY)
     await mutate(image.io, image.header_oid, request)
+
+
+async def let_write(image: ImageContext) -> None:
+    """Whoever has the image open hears of it."""
+    await mutate(image.io, image.header_oid, cls_rbd.set_features(0, RBD_FEATURE_NON_PRIMARY))
+    await image.changed()
 
 
 async def demote(image: ImageContext, record: MirrorImage) -> None:
@@ -149,7 +154,7 @@ async def demote(image: ImageContext, record: MirrorImage) -> None:
     if image.lock is not None:
         await image.lock.acquire()
     # Whoever takes the lock after this reads the header anew, and finds that he must not write.
-    await image.under_lock(lambda: set_primary_elsewhere(image, on=True))
+    await image.under_lock(lambda: _keep_from_writing(image))
     await create_primary(image, record, RBD_SNAP_CREATE_SKIP_QUIESCE, demoted=True)
     if image.lock is not None:
         await image.lock.release()
@@ -187,8 +192,7 @@ def _last_whole(image: ImageContext) -> Snapshot:
 
 async def _make_primary(image: ImageContext, record: MirrorImage) -> None:
     await create_primary(image, record, RBD_SNAP_CREATE_SKIP_QUIESCE, force=True)
-    await set_primary_elsewhere(image, on=False)
-    await image.changed()
+    await let_write(image)
 
 
 async def _wait_for_daemons(image: ImageContext) -> None:

@@ -20,7 +20,7 @@ from rbd_native.cls_client import call, call_optional, mutate
 from rbd_native.constants import RBD_FEATURE_JOURNALING
 from rbd_native.encoding import UTime
 from rbd_native.image.context import ImageContext
-from rbd_native.operations import erase, mirror_image
+from rbd_native.operations import erase, mirror_image, mirroring
 from rbd_native.operations.erase import announce, forget, gone, now
 from rbd_native.operations.open import open_image
 from rbd_native.operations.progress import Progress
@@ -46,7 +46,12 @@ async def listing(io: Io) -> list[tuple[str, TrashImageSpec]]:
 
 async def opened(io: Io, identifier: str) -> ImageContext:
     """The image, for writing, without its parent."""
-    return await open_image(io, identifier=identifier, with_parent=False)
+    image = await open_image(io, identifier=identifier, with_parent=False)
+    if image.read_only and await mirroring.record(io, identifier) is None:
+        # What kept others from writing was left behind by a client that died while it ended the mirroring.
+        image.serves_mirroring = 1
+        image.stale = True
+    return image
 
 
 # --- into it ---------------------------------------------------------------------------------------------------------

@@ -115,10 +115,19 @@ class Sides:
             side.ioctx.set_namespace("")
         theirs = found[0]
         for who, mine in zip(("ours", "embedded"), found[1:], strict=True):
-            pairs = {name: (theirs.get(name), mine.get(name)) for name in theirs | mine}
-            different = {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
+            one, other = parts(theirs), parts(mine)
+            pairs = {part: (one.get(part), other.get(part)) for part in one | other}
+            different = {part: pair for part, pair in pairs.items() if pair[0] != pair[1]}
             assert not different, f"object: (librbd's, {who}): {different}"
         return theirs
+
+
+def parts(pool: dict[str, Stored]) -> dict[tuple[str, str, str], bytes]:
+    """What the objects consist of, by object, kind and key."""
+    found = {(name, "data", ""): one.data for name, one in pool.items()}
+    for kind in ("omap", "xattrs"):
+        found |= {(name, kind, key): value for name, one in pool.items() for key, value in getattr(one, kind).items()}
+    return found
 
 
 def heads(side: Side) -> dict[str, Stored]:
@@ -137,7 +146,8 @@ def text(value: str) -> bytes:
 def come_from_elsewhere(side: Side, name: str, *, complete: bool) -> None:
     """Make of an image what the daemon has while it copies it: not primary, with a snapshot that is complete or not."""
     with side.module.Image(side.ioctx, name, read_only=True) as image:
-        header = f"rbd_header.{image.id()}"
+        identifier, mapped = image.id(), image.features() & ours.RBD_FEATURE_OBJECT_MAP
+    header = f"rbd_header.{identifier}"
     mask = struct.pack("<QQ", ours.RBD_FEATURE_NON_PRIMARY, ours.RBD_FEATURE_NON_PRIMARY)
     side.ioctx.execute(header, "rbd", "set_features", mask)
     snap = side.ioctx.create_self_managed_snap()
@@ -145,3 +155,5 @@ def come_from_elsewhere(side: Side, name: str, *, complete: bool) -> None:
     namespace = b"\1\1" + struct.pack("<I", len(body)) + body
     mirror_name = f".mirror.non_primary.{'b' * 36}.{snap:036}"
     side.ioctx.execute(header, "rbd", "snapshot_add", text(mirror_name) + struct.pack("<Q", snap) + namespace)
+    if mapped:
+        side.ioctx.write_full(f"rbd_object_map.{identifier}.{snap:016x}", side.ioctx.read(f"rbd_object_map.{identifier}"))
