@@ -48,7 +48,7 @@ class AioMethods:
 
     def aio_flush(self, oncomplete: OnComplete) -> Completion:
         """Completes when every write that was begun before it is on stable storage."""
-        return self._begin(io.flush(self._image), oncomplete)
+        return self._begin(io.flush_of_user(self._image), oncomplete)
 
     def aio_close(self, oncomplete: OnComplete) -> Completion:
         """As :meth:`Image.close`."""

@@ -261,7 +261,7 @@ class Image(AioMethods, CopyMethods, DiffMethods, FamilyMethods, LockMethods, Mi
 
     def flush(self) -> None:
         """Wait until every write that was begun is on stable storage."""
-        drive(io.flush(self._image), "error flushing image")
+        drive(io.flush_of_user(self._image), "error flushing image")
 
     def resize(self, size: int, allow_shrink: bool = True, on_progress: Callback | None = None) -> None:
         """Set the size in bytes. InvalidArgument where it would shrink and may not.
@@ -280,7 +280,7 @@ class Image(AioMethods, CopyMethods, DiffMethods, FamilyMethods, LockMethods, Mi
         drive(sparsify.sparsify(self._image, uint64(sparse_size)), "error sparsifying %s", self.name)
 
     def invalidate_cache(self) -> None:
-        """Drop what is cached, after writing out what is dirty. There is no cache: it waits for the writes under way."""
+        """Drop what is cached, after writing it out: nothing else is."""
         drive(io.flush(self._image), "error invalidating cache for image %s", self.name)
 
     # --- upkeep ---

@@ -25,6 +25,7 @@ from rbd_native.image.head_map import HeadMap
 from rbd_native.image.requests import Perform, Requests
 from rbd_native.image.timestamps import Timestamps
 from rbd_native.image.watch import ImageWatch
+from rbd_native.image.write_cache import WriteCache
 from rbd_native.options import Settings
 from rbd_native.rados.port import HEAD, Io, RadosError, SnapContext
 from rbd_native.striping import Layout
@@ -63,6 +64,7 @@ class ImageContext:
         self.watch = ImageWatch(self)
         self.lock: ExclusiveLock | None = None
         self.parent: ImageContext | None = None
+        self.cache: WriteCache | None = None
         self.requests = Requests(self, perform)
         self._perform = perform
         self.fixed: Fixed
@@ -197,18 +199,23 @@ class ImageContext:
             self.header_oid = names.old_header(name)
 
     async def close(self) -> None:
-        """Give back the lock, if it is held, and stop watching. The handle is of no use after it."""
+        """Write out what is cached, give back the lock, if it is held, and stop watching. The handle is of no use after it,
+        even where that fails."""
         try:
             await self.begun.flush()
-            if self.lock is not None:
-                await self.lock.release(heard=True)
-        except RadosError as error:
-            if error.errno != errno.ESHUTDOWN:  # fenced: there is nothing left to give back
-                raise
+            if self.cache is not None:
+                await self.cache.flush()
         finally:
-            await self.watch.close()
-            if self.parent is not None:
-                await self.parent.close()
+            try:
+                if self.lock is not None:
+                    await self.lock.release(heard=True)
+            except RadosError as error:
+                if error.errno != errno.ESHUTDOWN:  # fenced: there is nothing left to give back
+                    raise
+            finally:
+                await self.watch.close()
+                if self.parent is not None:
+                    await self.parent.close()
 
     def _check(self) -> None:
         if self.header.incompatible & ~RBD_FEATURES_ALL:

@@ -8,9 +8,14 @@ from __future__ import annotations
 
 import threading
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 from rbd_native.engine import PENDING, Resume, Suspension
+
+
+def _nothing() -> None:
+    """For a gate with nobody inside who takes his time."""
 
 
 class UnderWay:
@@ -49,6 +54,12 @@ class UnderWay:
         self._flushes = [item for item in self._flushes if item[0] >= oldest]
         return done
 
+    def share(self, epoch: int) -> int:
+        """One more in the epoch of somebody who is inside; that epoch."""
+        with self._guard:
+            self._inside[epoch] += 1
+        return epoch
+
     async def flush(self) -> None:
         """Wait for all that has begun by now."""
         await _Flush(self)
@@ -69,6 +80,7 @@ class WriteGate(UnderWay):
         super().__init__()
         self._closings = 0
         self._outside: deque[Resume] = deque()
+        self._hurry: Callable[[], None] = _nothing
 
     async def enter(self) -> int:
         """The epoch to :meth:`leave` with. Waits while the gate is closed."""
@@ -84,7 +96,17 @@ class WriteGate(UnderWay):
         """Keep newcomers out, and wait for those inside."""
         with self._guard:
             self._closings += 1
+        self._hurry()
         await _Flush(self)
+
+    @property
+    def closing(self) -> bool:
+        """It is closed, or somebody waits until all inside have left."""
+        return self._closings > 0
+
+    def when_closing(self, hurry: Callable[[], None]) -> None:
+        """What is to be called whenever it closes: it makes those inside come out who would else take their time."""
+        self._hurry = hurry
 
     def open(self) -> None:
         """Undo one :meth:`close`."""

@@ -11,12 +11,14 @@ from __future__ import annotations
 import errno
 import math
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any
 
 from rbd_native.engine import for_each
 from rbd_native.image import copyup
 from rbd_native.image.context import ImageContext
 from rbd_native.image.reading import FANOUT, clip
+from rbd_native.image.write_cache import WriteCache
 from rbd_native.object_map import ObjectState
 from rbd_native.rados.port import (
     AllocHint,
@@ -54,7 +56,13 @@ async def _write(image: ImageContext, offset: int, data: Buffer) -> int:
     try:
         length = _clip_writable(image, offset, len(data))
         extents = image.layout.extents(offset, length)
-        if len(extents) == 1:
+        cache = image.cache
+        if cache is not None and cache.trusting:
+            view = memoryview(data)
+            for extent in extents:
+                cache.put(extent.objectno, extent.offset, _piece(view, extent), epoch)
+            await cache.room()
+        elif len(extents) == 1:
             await _write_object(image, extents[0], data if length == len(data) else memoryview(data)[:length])
         else:
             view = memoryview(data)
@@ -85,10 +93,20 @@ def _clip_writable(image: ImageContext, offset: int, length: int) -> int:
     return length
 
 
+async def flush_of_user(image: ImageContext) -> None:
+    """The same, by somebody who thereby shows that he knows of it: from then on writes may be cached."""
+    if image.cache is not None:
+        image.cache.trusting = True
+    await flush(image)
+
+
 async def flush(image: ImageContext) -> None:
     """Wait for the writes that have begun, also for those that still wait for the lock; once acknowledged they are on
-    stable storage. ESHUTDOWN where this client is known to be fenced."""
+    stable storage. ESHUTDOWN where this client is known to be fenced; the error of any write that has failed since its
+    acknowledgement."""
     await image.begun.flush()
+    if image.cache is not None:
+        await image.cache.flush()
     if image.watch.lost:
         await image.fresh()
 
@@ -104,10 +122,10 @@ def _piece(view: memoryview, extent: ObjectExtent) -> Buffer:
 async def _write_object(image: ImageContext, extent: ObjectExtent, data: Buffer) -> None:
     size = image.layout.object_size
     step = WriteFull(data) if extent.length == size else Write(extent.offset, data)
-    await _apply(image, extent.objectno, (AllocHint(size, size), step))
+    await apply(image, extent.objectno, (AllocHint(size, size), step))
 
 
-async def _apply(image: ImageContext, objectno: int, steps: tuple[WriteStep, ...]) -> None:
+async def apply(image: ImageContext, objectno: int, steps: tuple[WriteStep, ...]) -> None:
     """One operation on a data object. What the object map says is true before and after it."""
     if image.parent is not None and copyup.has_parent_at(image, objectno):
         await copyup.apply(image, objectno, steps)
@@ -132,9 +150,9 @@ async def _clear_object(image: ImageContext, objectno: int, start: int, end: int
     elif keeper is not None and not keeper.may_exist(objectno):
         return
     elif end < size:
-        await _apply(image, objectno, (Zero(start, end - start),))
+        await apply(image, objectno, (Zero(start, end - start),))
     elif start:
-        await _apply(image, objectno, (Truncate(start),))
+        await apply(image, objectno, (Truncate(start),))
     else:
         await remove_object(image, objectno)
 
@@ -199,7 +217,7 @@ async def write_zeroes(image: ImageContext, offset: int, length: int, *, thick: 
 
     async def clear(extent: ObjectExtent) -> None:
         if thick:
-            await _apply(image, extent.objectno, _provision(extent.offset, extent.length, image.layout.object_size))
+            await apply(image, extent.objectno, _provision(extent.offset, extent.length, image.layout.object_size))
         else:
             await _clear_object(image, extent.objectno, extent.offset, extent.offset + extent.length)
 
@@ -222,9 +240,17 @@ async def _each_object_inside(
     epoch = await enter(image)
     try:
         length = _clip_writable(image, offset, length)
-        await for_each(map(work, image.layout.iter_extents(offset, length)), FANOUT)
+        after = work if image.cache is None else partial(_after_cached, image.cache, work)
+        await for_each(map(after, image.layout.iter_extents(offset, length)), FANOUT)
     finally:
         image.gate.leave(epoch)
+
+
+async def _after_cached(
+    cache: WriteCache, work: Callable[[ObjectExtent], Coroutine[Any, Any, None]], extent: ObjectExtent
+) -> None:
+    await cache.drain(extent.objectno)
+    await work(extent)
 
 
 def _round_inward(extent: ObjectExtent, granularity: int, object_size: int) -> tuple[int, int]:

@@ -56,6 +56,19 @@ async def read(image: ImageContext, offset: int, length: int) -> bytes:
 
 async def read_object(image: ImageContext, objectno: int, offset: int, length: int) -> bytes:
     """A part of one object, as the image shows it."""
+    cached = image.cache.pieces(objectno, offset, offset + length) if image.cache is not None and image.snap is None else ()
+    if not cached:
+        return await _stored(image, objectno, offset, length)
+    if len(cached) == 1 and len(cached[0][1]) == length:
+        return bytes(cached[0][1])
+    shown = bytearray(await _stored(image, objectno, offset, length))
+    for start, data in cached:
+        shown[start - offset : start - offset + len(data)] = data
+    return bytes(shown)
+
+
+async def _stored(image: ImageContext, objectno: int, offset: int, length: int) -> bytes:
+    """As it is in the cluster, the parent's data included."""
     # Both as of now: a clone may be flattened in the meantime, but what was missing before it was, the parent has.
     overlap, parent = image.overlap, image.parent
     keeper = image.head_map if image.snap is None else None

@@ -7,6 +7,8 @@ import errno
 from rbd_native import header as headers
 from rbd_native import names
 from rbd_native.image.context import ImageContext
+from rbd_native.image.io import apply
+from rbd_native.image.write_cache import WriteCache
 from rbd_native.operations.serve import SERVED
 from rbd_native.rados.port import Io, RadosError
 
@@ -29,7 +31,9 @@ async def open_image(
         name = await headers.name_of(io, identifier)
     image = ImageContext(io, identifier, name, SERVED, read_only=read_only)
     image.serves_mirroring = int(serves_mirroring)
-    return await image.open(snapshot, with_parent=with_parent)
+    await image.open(snapshot, with_parent=with_parent)
+    image.cache = WriteCache.of(image, apply)
+    return image
 
 
 async def _identify(io: Io, name: str) -> str:

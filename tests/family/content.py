@@ -85,6 +85,11 @@ class Family:
         """Those that the parent lists."""
         return [member for member in self.members if member.parent is parent and member.at is at]
 
+    def descendants(self, member: Member) -> list[Member]:
+        """Its clones, and theirs."""
+        children = [child for child in self.members if child.parent is member]
+        return children + [one for child in children for one in self.descendants(child)]
+
     def flatten(self, member: Member, *, by_librbd: bool) -> None:
         deep = bool(member.features & RBD_FEATURE_DEEP_FLATTEN)
         if deep or not member.snaps:

@@ -206,7 +206,8 @@ class Saga:
             self._drop_one(member, snap, side)
 
     def _drop_one(self, member: Member, snap: Snap, side: Side) -> None:
-        if side.is_librbd and self.family.last_bound(member, snap) and self.family.clones(member, snap):
+        by_librbd = self._doer(member, side).is_librbd
+        if by_librbd and self.family.last_bound(member, snap) and self.family.clones(member, snap):
             # librbd takes the image off its parent's list, although the snapshot stays, in the trash, and depends on that:
             # once the parent's snapshot goes, the clones cannot be opened any more.
             self.say("  not by librbd")
@@ -309,8 +310,18 @@ class Saga:
                 with pytest.raises(side.rbd.InvalidArgument):
                     image.flatten()
                 return
+            doer = self._doer(member, side)
             image.flatten()
-        self.family.flatten(member, by_librbd=side.is_librbd)
+        self.family.flatten(member, by_librbd=doer.is_librbd)
+        for other in self.family.descendants(member):
+            # An open librbd never looks at its parents again, and goes on reading what the flattened one has let go of.
+            for every in self.sides:
+                if every.is_librbd:
+                    every.let_go(other)
+
+    def _doer(self, member: Member, side: Side) -> Side:
+        """Who does what one of the sides asks for: whoever keeps the image open and has its lock."""
+        return next((every for every in self.sides if every.owns(member)), side)
 
     def _remove(self, member: Member, side: Side) -> None:
         for every in self.sides:

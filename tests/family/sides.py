@@ -43,6 +43,10 @@ class Side:
             if member not in self._kept:
                 image.close()
 
+    def owns(self, member: Member) -> bool:
+        """Whether it keeps the image open, and has its exclusive lock."""
+        return member in self._kept and bool(self._kept[member].is_exclusive_lock_owner())
+
     def let_go(self, member: Member) -> None:
         """Close what is kept of it."""
         if member in self._kept:

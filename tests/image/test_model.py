@@ -129,6 +129,7 @@ class Comparison(RuleBasedStateMachine):
     @rule(read_only=st.booleans())
     def open_again(self, read_only: bool) -> None:
         if read_only:
+            self.image.flush()  # else another handle need not see it
             with rbd.Image(self.ioctx, self.name, read_only=True) as other:
                 assert other.read(0, len(self.model.data)) == self.model.data.tobytes()
         else:
@@ -154,10 +155,28 @@ class Comparison(RuleBasedStateMachine):
             assert not rbd.RBD().list(self.ioctx)
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
-def test_against_a_bytearray(room: Room, layout: str) -> None:
+CACHES: dict[str, dict[str, str]] = {
+    "none": {"rbd_cache": "false"},
+    "as it comes": {},
+    "writearound": {"rbd_cache_writethrough_until_flush": "false"},
+    "writeback": {"rbd_cache_writethrough_until_flush": "false", "rbd_cache_policy": "writeback"},
+    "small": {
+        "rbd_cache_writethrough_until_flush": "false",
+        "rbd_cache_policy": "writeback",
+        "rbd_cache_max_dirty": "200000",
+        "rbd_cache_target_dirty": "70000",
+    },
+}
+
+
+@pytest.mark.parametrize(
+    ("layout", "cache"),
+    [*((layout, "as it comes") for layout in LAYOUTS), *(("order 16", cache) for cache in CACHES),
+     *(("striped 4K x 3 with map", cache) for cache in ("none", "writearound", "small"))],
+)  # fmt: skip
+def test_against_a_bytearray(room: Room, layout: str, cache: str) -> None:
     arguments = dict(LAYOUTS[layout])
-    ioctx = room.ioctx()
+    ioctx = room.ioctx(cluster=room.connect(**CACHES[cache]))
     if arguments.get("data_pool"):
         arguments["data_pool"] = room.create_pool()
 

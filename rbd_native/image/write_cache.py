@@ -1,0 +1,317 @@
+"""Writes that are acknowledged before the cluster has them: what librbd's `rbd_cache` is to a writer.
+
+A write ends once its bytes are kept here; they go out object by object, one operation after the other, each with all that
+has gathered for its object by then. So a run of small writes becomes a few large ones, and rewriting costs nothing. What a
+flush has acknowledged is on stable storage. What a cluster refuses in the background is lost, as with librbd, and the next
+flush says so, or else the close.
+
+Policies, `rbd_cache_policy`: with `writearound` bytes go out at once, or when the operation before them on the same object
+has ended; with `writeback` when there are more than `rbd_cache_target_dirty` of them, or after `rbd_cache_max_dirty_age`
+seconds. With `writethrough`, or with no `rbd_cache_max_dirty`, there is no cache. Nothing is kept before the first flush
+where `rbd_cache_writethrough_until_flush` is set: whoever never flushes does not know that he has to.
+
+Each batch of an object's bytes counts as a write inside the image's gate until it is out. So whatever closes the gate, a
+snapshot, a resize, the lock's going elsewhere, finds everything written.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import threading
+from bisect import bisect_left, bisect_right
+from collections.abc import Awaitable, Callable, Iterator
+from typing import TYPE_CHECKING, Any, Final
+
+from rbd_native.engine import PENDING, Resume, Signal, Suspension, Task, spawn
+from rbd_native.rados.port import AllocHint, Buffer, RadosError, Write, WriteFull, WriteStep
+
+if TYPE_CHECKING:
+    from rbd_native.image.context import ImageContext
+
+log = logging.getLogger(__name__)
+
+Store = Callable[["ImageContext", int, tuple[WriteStep, ...]], Awaitable[None]]
+"""How steps are done to a data object, by its number."""
+
+_BYPASS: Final = "writethrough"
+_LATER: Final = "writeback"
+
+
+class Pieces:
+    """Bytes of an object, in disjoint pieces. What comes later replaces what was there."""
+
+    __slots__ = ("_data", "_starts", "size")
+
+    def __init__(self) -> None:
+        self._starts: list[int] = []
+        self._data: list[Buffer] = []
+        self.size = 0
+
+    def put(self, start: int, data: Buffer) -> None:
+        """`data` is kept as it is, and must not change."""
+        if not len(data):
+            return
+        starts, kept, end = self._starts, self._data, start + len(data)
+        self.size += len(data)
+        if not starts or starts[-1] + len(kept[-1]) <= start:
+            starts.append(start)
+            kept.append(data)
+            return
+        first = bisect_right(starts, start)
+        if first and starts[first - 1] + len(kept[first - 1]) > start:
+            first -= 1
+        last = bisect_left(starts, end)
+        edges: list[tuple[int, Buffer]] = []
+        for place in range(first, last):
+            begin, old = starts[place], kept[place]
+            self.size -= len(old)
+            if begin < start:
+                edges.append((begin, memoryview(old)[: start - begin]))
+            if begin + len(old) > end:
+                edges.append((end, memoryview(old)[end - begin :]))
+        self.size += sum(len(piece) for _, piece in edges)
+        edges.append((start, data))
+        edges.sort(key=lambda edge: edge[0])
+        starts[first:last] = [begin for begin, _ in edges]
+        kept[first:last] = [piece for _, piece in edges]
+
+    def within(self, start: int, end: int) -> Iterator[tuple[int, Buffer]]:
+        """(start, bytes) of what lies in a range."""
+        place = max(bisect_right(self._starts, start) - 1, 0)
+        for begin, data in zip(self._starts[place:], self._data[place:], strict=True):
+            if begin >= end:
+                return
+            low, high = max(start - begin, 0), min(end - begin, len(data))
+            if low < high:
+                yield begin + low, data if high - low == len(data) else memoryview(data)[low:high]
+
+    def runs(self) -> Iterator[tuple[int, Buffer]]:
+        """(start, bytes), neighbours joined."""
+        begin, end, gathered = 0, -1, list[Buffer]()
+        for start, data in zip(self._starts, self._data, strict=True):
+            if start != end and gathered:
+                yield begin, _joined(gathered)
+                gathered = []
+            if not gathered:
+                begin = start
+            gathered.append(data)
+            end = start + len(data)
+        if gathered:
+            yield begin, _joined(gathered)
+
+
+def _joined(pieces: list[Buffer]) -> Buffer:
+    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+
+class _Batch(Pieces):
+    """Bytes that go out together, and their place inside the gate."""
+
+    __slots__ = ("epoch", "out")
+
+    def __init__(self, epoch: int) -> None:
+        super().__init__()
+        self.epoch = epoch
+        self.out = Signal()
+
+
+class _Object:
+    """What is kept of one object: a batch on its way, and the next one. `busy`: something sees to it."""
+
+    __slots__ = ("busy", "flying", "waiting")
+
+    def __init__(self) -> None:
+        self.busy = False
+        self.flying: _Batch | None = None
+        self.waiting: _Batch | None = None
+
+
+class WriteCache:
+    """Of one open image. `trusting`: whether writes are kept, or still written through."""
+
+    def __init__(self, image: ImageContext, store: Store) -> None:
+        settings = image.settings
+        self._image = image
+        self._store = store
+        self._guard = threading.Lock()
+        self._objects: dict[int, _Object] = {}
+        self._size = 0
+        self._error: RadosError | None = None
+        self._writers: list[Resume] = []
+        self._most = settings.integer("rbd_cache_max_dirty")
+        self._later = settings.text("rbd_cache_policy") == _LATER
+        self._target = min(settings.integer("rbd_cache_target_dirty"), self._most)
+        self._age = settings.real("rbd_cache_max_dirty_age")
+        self._aging = False
+        self._flushes = 0
+        self.trusting = not settings.flag("rbd_cache_writethrough_until_flush")
+        image.gate.when_closing(self.push)
+
+    @classmethod
+    def of(cls, image: ImageContext, store: Store) -> WriteCache | None:
+        """As the image's options want it."""
+        settings = image.settings
+        wanted = settings.flag("rbd_cache") and settings.text("rbd_cache_policy") != _BYPASS
+        return cls(image, store) if wanted and settings.integer("rbd_cache_max_dirty") and not image.read_only else None
+
+    # --- writing ---
+
+    def put(self, objectno: int, start: int, data: Buffer, epoch: int) -> None:
+        """Keep bytes of an object. `epoch`: of the writer, who is inside the gate."""
+        data = _frozen(data)
+        with self._guard:
+            kept = self._objects.get(objectno)
+            if kept is None:
+                kept = self._objects[objectno] = _Object()
+            if kept.waiting is None:
+                kept.waiting = _Batch(self._image.gate.share(epoch))
+            before = kept.waiting.size
+            kept.waiting.put(start, data)
+            self._size += kept.waiting.size - before
+            launch = not kept.busy and (not self._later or self._flushes > 0 or self._image.gate.closing)
+            kept.busy = kept.busy or launch
+            ages = self._later and not self._aging
+            self._aging = self._aging or ages
+            full = self._later and self._size > self._target
+        if launch:
+            spawn(self._write_out(objectno, kept), f"{self._image.name}: write of object {objectno}")
+        if full:
+            self.push()
+        elif ages:
+            spawn(self._push_later(), f"{self._image.name}: write of what has grown old")
+
+    async def room(self) -> None:
+        """Wait until no more is kept than may be: what each writer ends with."""
+        while self._size > self._most:
+            await _Room(self)
+
+    def _wait_for_room(self, resume: Resume) -> Any:
+        with self._guard:
+            if self._size <= self._most:
+                return None
+            self._writers.append(resume)
+        return PENDING
+
+    # --- reading ---
+
+    def pieces(self, objectno: int, start: int, end: int) -> list[tuple[int, Buffer]]:
+        """What is kept of a part of an object: (start, bytes), the later ones to be laid over the earlier ones. What is not
+        among it by now, the cluster has."""
+        if objectno not in self._objects:
+            return []
+        with self._guard:
+            kept = self._objects.get(objectno)
+            if kept is None:
+                return []
+            batches = [batch for batch in (kept.flying, kept.waiting) if batch is not None]
+            return [piece for batch in batches for piece in batch.within(start, end)]
+
+    # --- writing out ---
+
+    def push(self) -> None:
+        """See to it that all that is kept goes out."""
+        with self._guard:
+            idle = [(objectno, kept) for objectno, kept in self._objects.items() if not kept.busy]
+            for _, kept in idle:
+                kept.busy = True
+        for objectno, kept in idle:
+            spawn(self._write_out(objectno, kept), f"{self._image.name}: write of object {objectno}")
+
+    async def _push_later(self) -> None:
+        await self._image.io.cluster.sleep(self._age)
+        self._aging = False
+        self.push()
+
+    async def drain(self, objectno: int) -> None:
+        """Wait until what is kept of an object now is out: before something is done to it that is no write."""
+        with self._guard:
+            kept = self._objects.get(objectno)
+            if kept is None:
+                return
+            batch = kept.waiting or kept.flying
+            launch, kept.busy = not kept.busy, True
+        if launch:
+            spawn(self._write_out(objectno, kept), f"{self._image.name}: write of object {objectno}")
+        if batch is not None:
+            await batch.out.wait()
+
+    async def flush(self) -> None:
+        """Wait until all that is kept now is out. The error of what went wrong since the last flush, once."""
+        with self._guard:
+            self._flushes += 1
+        try:
+            going = Task(self._image.gate.flush()).launch()
+            self.push()
+            await going
+        finally:
+            with self._guard:
+                self._flushes -= 1
+        error, self._error = self._error, None
+        if error is not None:
+            raise error
+
+    async def _write_out(self, objectno: int, kept: _Object) -> None:
+        while (batch := self._take(objectno, kept)) is not None:
+            try:
+                await self._still_allowed()
+                await self._store(self._image, objectno, self._steps(batch))
+            except RadosError as error:
+                self._error = self._error or error
+            except Exception as error:
+                log.exception("%s: write of object %d", self._image.name, objectno)
+                self._error = self._error or RadosError(errno.EIO, str(error))
+            finally:
+                self._written(kept, batch)
+
+    async def _still_allowed(self) -> None:
+        """ESHUTDOWN where the lock under which it was accepted has been lost: it may be another's by now."""
+        image = self._image
+        if image.stale:  # another client may have taken a snapshot, where no lock keeps it from that
+            await image.fresh()
+        if image.lock is not None and not image.lock.owned:
+            raise RadosError(errno.ESHUTDOWN, f"{image.name}: the exclusive lock was lost before all was written")
+
+    def _take(self, objectno: int, kept: _Object) -> _Batch | None:
+        with self._guard:
+            kept.flying, kept.waiting = kept.waiting, None
+            if kept.flying is None:
+                del self._objects[objectno]
+            return kept.flying
+
+    def _steps(self, batch: _Batch) -> tuple[WriteStep, ...]:
+        size = self._image.layout.object_size
+        hint = AllocHint(size, size)
+        runs = list(batch.runs())
+        if len(runs) == 1 and len(runs[0][1]) == size:
+            return (hint, WriteFull(runs[0][1]))
+        return (hint, *(Write(start, data) for start, data in runs))
+
+    def _written(self, kept: _Object, batch: _Batch) -> None:
+        with self._guard:
+            kept.flying = None
+            self._size -= batch.size
+            writers: list[Resume] = []
+            if self._size <= self._most:
+                writers, self._writers = self._writers, writers
+        self._image.gate.leave(batch.epoch)
+        batch.out.set()
+        for resume in writers:
+            resume(None)
+
+
+class _Room(Suspension):
+    __slots__ = ("_cache",)
+
+    def __init__(self, cache: WriteCache) -> None:
+        self._cache = cache
+
+    def start(self, resume: Resume) -> Any:
+        return self._cache._wait_for_room(resume)
+
+
+def _frozen(data: Buffer) -> Buffer:
+    """The same bytes where nobody can change them any more."""
+    if isinstance(data, bytes) or (isinstance(data, memoryview) and isinstance(data.obj, bytes)):
+        return data
+    return bytes(data)
