@@ -32,7 +32,14 @@ from rbd_native.operations.open import open_image
 from rbd_native.operations.progress import Joint, Progress
 from rbd_native.operations.quiesce import quiesced
 from rbd_native.rados.port import Io, RadosError
-from rbd_native.types import GroupSnapshot, GroupSnapshotNamespace, GroupSnapshotState, ImageSnapshotSpec
+from rbd_native.types import (
+    GroupSnapshot,
+    GroupSnapshotNamespace,
+    GroupSnapshotState,
+    ImageSnapshotSpec,
+    SnapshotNamespaceType,
+    TrashSnapshotNamespace,
+)
 from rbd_native.watch_notify import SNAP_SKIP_QUIESCE
 
 log = logging.getLogger(__name__)
@@ -78,9 +85,9 @@ async def find(io: Io, group: str, name: str) -> tuple[str, GroupSnapshot]:
     raise RadosError(errno.ENOENT, f"{group}@{name}")
 
 
-def image_snap_name(io: Io, group_id: str, record: GroupSnapshot) -> str:
+def _part_name(namespace: GroupSnapshotNamespace) -> str:
     """What the members' snapshots are called."""
-    return f".group.{io.pool_id:x}_{group_id}_{record.id}"
+    return f".group.{namespace.pool_id:x}_{namespace.group_id}_{namespace.group_snap_id}"
 
 
 def _namespace(io: Io, group_id: str, record: GroupSnapshot) -> GroupSnapshotNamespace:
@@ -139,6 +146,12 @@ def _part_of(image: ImageContext, namespace: GroupSnapshotNamespace) -> Snapshot
     return next((s for s in image.header.snapshots if s.info.namespace == namespace), None)
 
 
+def _removed_part_of(image: ImageContext, namespace: GroupSnapshotNamespace) -> Snapshot | None:
+    """What is left of it where a client died while it removed it. (librbd 16 does not look for that.)"""
+    rest = TrashSnapshotNamespace(_part_name(namespace), SnapshotNamespaceType.GROUP)
+    return next((s for s in image.header.snapshots if s.info.namespace == rest), None)
+
+
 # --- take ------------------------------------------------------------------------------------------------------------
 
 
@@ -167,7 +180,8 @@ async def create(io: Io, group: str, name: str, flags: int = 0) -> None:
 
 
 async def _take(io: Io, group_id: str, record: GroupSnapshot, images: Sequence[ImageContext], flags: int) -> None:
-    name, namespace = image_snap_name(io, group_id, record), _namespace(io, group_id, record)
+    namespace = _namespace(io, group_id, record)
+    name = _part_name(namespace)
     asked = () if flags & RBD_SNAP_CREATE_SKIP_QUIESCE else images
 
     async def take(image: ImageContext) -> tuple[tuple[int, str], int]:
@@ -213,7 +227,7 @@ async def _remove_parts(images: Sequence[ImageContext], namespace: GroupSnapshot
     async def remove_one(image: ImageContext) -> None:
         if image.stale:
             await image.fresh()
-        part = _part_of(image, namespace)
+        part = _part_of(image, namespace) or _removed_part_of(image, namespace)
         if part is None:
             return
         try:
@@ -289,7 +303,7 @@ async def info(io: Io, group: str, name: str) -> Info:
 
 async def _info(io: Io, group_id: str, record: GroupSnapshot) -> Info:
     parts = await gather([_part(io, part) for part in record.snaps], _AT_ONCE)
-    return Info(record, image_snap_name(io, group_id, record), parts)
+    return Info(record, _part_name(_namespace(io, group_id, record)), parts)
 
 
 async def _part(io: Io, part: ImageSnapshotSpec) -> Part:
