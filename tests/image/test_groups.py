@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import rbd_native as rbd
-from rbd_native import cls_rbd, names
+from rbd_native import cls_lock, cls_rbd, names
 from rbd_native.cls_client import mutate
 from rbd_native.engine import run
 from rbd_native.image.context import ImageContext
@@ -341,6 +341,31 @@ def test_nothing_comes_in_between(place: Place) -> None:
     run(_held(port_for(place.home), wait))
     thread.join()
     assert done == ["resize", "write"]
+
+
+async def _robbed(io: Any, rob: Callable[[ImageContext], Any]) -> None:
+    image = await open_image(io, name="a")
+    try:
+        async with hold([image]) as held:
+            await held.check()
+            await rob(image)
+            await held.check()
+    finally:
+        await image.close()
+
+
+def test_a_lock_is_taken_away(place: Place) -> None:
+    """By a user who breaks it: what was done in the belief that all were held is not to be taken for consistent."""
+
+    async def rob(image: ImageContext) -> None:
+        assert image.lock is not None
+        owner = await image.lock.locker()
+        assert owner is not None
+        await mutate(image.io, image.header_oid, cls_lock.break_lock(names.LOCK_NAME, owner[0].name, owner[0].cookie))
+
+    with pytest.raises(RadosError) as caught:
+        run(_robbed(port_for(place.home), rob))
+    assert caught.value.errno == errno.EBUSY
 
 
 def test_who_has_no_parent_open_flattens_nothing(place: Place) -> None:

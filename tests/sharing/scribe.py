@@ -66,11 +66,14 @@ class ScribeMethods:
     cluster: Any
     records: int
 
-    def desk(self, images: list[tuple[str, str]], slots: int, scribes: int) -> None:
-        """Sit down at it: the images stay open."""
+    def desk(self, images: list[tuple[str, str]], slots: int, scribes: int, cached: bool = True) -> None:
+        """Sit down at it: the images stay open. cached: from here on writes may be acknowledged before they are written."""
         self._desk = Desk(images, slots, scribes)
         self._pools = {pool: self.cluster.open_ioctx(pool) for pool, _ in images}
         self._open = [self.rbd.Image(self._pools[pool], name) for pool, name in images]
+        if cached:
+            for image in self._open:
+                image.flush()
 
     def leave_desk(self) -> None:
         for image in self._open:

@@ -104,6 +104,8 @@ def test_every_snapshot_is_of_one_moment(arena: Arena, cluster: Any, full: bool,
                     _judge(load, turns, name, low, high)
                     next(turns).call("group", *GROUP, "remove_snap", name)
             next(turns)  # or each would have the same part in every period
+        for kind in arena.kinds if full else ():
+            _after_a_death(arena, load, kind, tmp_path)
         report = ", ".join(f"{seconds:.2f}" for seconds in times)
         print(f"\nsnapshots, of each period the last by two clients at once, in s: {report}; records: {load.reached}")
         for writer in load.writers:
@@ -135,6 +137,25 @@ def _judge(load: Load, turns: Iterator[Player], name: str, low: list[int], high:
     next(turns).call("group", *GROUP, "rollback_to_snap", name)
     assert load.found(reader, [None] * 8) == found, name
     load.reached = found  # the writers go on from there
+
+
+def _after_a_death(arena: Arena, load: Load, kind: str, room: Path) -> None:
+    """A writer is killed, and the locks that it has are taken from it. (It caches nothing: that would be lost.)"""
+    for taker in load.takers:
+        first = load.reached[0]
+        with players([kind], arena.where, arena.options) as (victim,):
+            victim.call("desk", *load.desk, False)
+            victim.begin("write_records", 0, first, str(room / "never"))
+            while len(victim.recorded()) < 50:
+                time.sleep(0.005)
+            written = len(victim.kill())
+        taker.call("group", *GROUP, "create_snap", "death")
+        found = load.found(taker, _parts(load, "death"))
+        assert first + written // 2 <= found[0] <= first + (written + 1) // 2
+        taker.call("group", *GROUP, "rollback_to_snap", "death")
+        assert load.found(taker, [None] * 8) == found
+        taker.call("group", *GROUP, "remove_snap", "death")
+        load.reached = found
 
 
 def _parts(load: Load, name: str) -> list[int | None]:
