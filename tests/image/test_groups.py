@@ -175,6 +175,43 @@ def test_more_than_a_page(place: Place, monkeypatch: pytest.MonkeyPatch, count: 
     assert [snap["id"] for snap in place.group.list_snaps()] == wanted
 
 
+def test_oldest_first_where_the_cluster_knows(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As one of release 20 answers; those before do not know the call."""
+    for name in ("first", "second", "third", "fourth"):
+        place.group.create_snap(name)
+    ids = {snap["id"]: snap["name"] for snap in place.group.list_snaps()}
+    backwards = {identifier: len(ids) - number for number, identifier in enumerate(ids)}
+    asked: list[str] = []
+
+    async def answer(io: Any, oid: str, request: Any, absent: Any, *errnos: int) -> Any:
+        after, number = request.method.decode_request(request.step.data)
+        asked.append(after)
+        return dict(sorted((key, age) for key, age in backwards.items() if key > after)[:number])
+
+    monkeypatch.setattr(group_snapshots, "call_optional", answer)
+    monkeypatch.setattr(group_snapshots, "_PAGE", 3)
+    assert [snap["name"] for snap in place.group.list_snaps()] == list(reversed(ids.values()))
+    assert asked == ["", sorted(ids)[2]]
+
+
+def test_a_clone_of_a_part(place: Place) -> None:
+    """It keeps the part, in the trash, until it goes itself."""
+    place.write(b"parent")
+    place.group.create_snap("snap")
+    parts = {part["image_name"]: part["snap_id"] for part in place.group.get_snap_info("snap")["image_snaps"]}
+    RBD.clone(place.home, "a", parts["a"], place.home, "clone", clone_format=2)
+    place.write(b"later!")
+    place.group.remove_snap("snap")
+    assert (list(place.group.list_snaps()), place.parts()) == ([], [1, 0, 0])
+    with rbd.Image(place.home, "a") as image:
+        (snap,) = image.list_snaps()
+        assert snap["trash"]["original_namespace_type"] == rbd.RBD_SNAP_NAMESPACE_TYPE_GROUP
+    with rbd.Image(place.home, "clone") as image:
+        assert image.read(0, 6) == b"parent"
+    RBD.remove(place.home, "clone")
+    assert place.parts() == [0, 0, 0]
+
+
 # --- all or nothing --------------------------------------------------------------------------------------------------
 
 
