@@ -21,6 +21,9 @@ class MirrorImageMethods:
     def _image(self) -> ImageContext:
         raise NotImplementedError
 
+    def id(self) -> str:
+        raise NotImplementedError
+
     # --- turn it on and off ---
 
     def mirror_image_enable(self, mode: int = RBD_MIRROR_IMAGE_MODE_JOURNAL) -> None:
@@ -85,7 +88,7 @@ class MirrorImageMethods:
         site says; and remote_statuses, a list of dicts with the same four and mirror_uuid."""
         image = self._image
         found, sites = drive(mirror_image.status(image), "error getting mirror status for image %s", self.name)
-        return {"name": shown(image.name), "id": shown(image.id), "info": info_row(found), **site_statuses(sites)}
+        return {"name": shown(image.name), "id": self.id(), "info": info_row(found), **site_statuses(sites)}
 
     def mirror_image_get_instance_id(self) -> str:
         """The id of the daemon that serves the image. Raises InvalidArgument (not mirrored), ImageNotFound (none does)."""

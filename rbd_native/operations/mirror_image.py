@@ -146,6 +146,8 @@ async def enable(image: ImageContext, wanted: int) -> None:
         raise RadosError(errno.ENOSYS, "mirroring by a journal is not supported yet")
     if wanted != MirrorImageMode.SNAPSHOT:
         raise RadosError(errno.ENOENT, f"mirror mode {wanted}: taken for a journal, and there is none")
+    if image.old_format:  # librbd 16 says so, too, but only after it has taken a snapshot that stays
+        raise RadosError(errno.ENOENT, f"image {image.name} has format 1: the directory does not know it")
     record = MirrorImage(str(uuids.uuid4()), MirrorImageState.ENABLED, MirrorImageMode.SNAPSHOT)
     flags = _QUIESCE_FLAGS[image.settings.text("rbd_default_snapshot_quiesce_mode")]
     await mirror_snapshots.create_primary(image, record, flags)

@@ -31,6 +31,11 @@ _PRIMARY_DEMOTED = MirrorSnapshotState.PRIMARY_DEMOTED
 _NON_PRIMARY = MirrorSnapshotState.NON_PRIMARY
 _DEMOTED = (_PRIMARY_DEMOTED, MirrorSnapshotState.NON_PRIMARY_DEMOTED)
 _POLL_SECONDS = 1.0
+_ABANDONED_SECONDS = 60
+"""How long a snapshot may be incomplete that somebody is just taking. (librbd 16 takes it for abandoned at once, and so may
+remove one under another client's hands.)"""
+_PATIENCE = 100
+"""How many snapshots are unlinked at a time: others may do the same."""
 
 
 def of(image: ImageContext) -> Iterator[tuple[Snapshot, MirrorSnapshotNamespace]]:
@@ -50,8 +55,8 @@ def kinds(image: ImageContext) -> Iterator[MirrorSnapshotNamespace]:
 async def create_primary(
     image: ImageContext, record: MirrorImage, flags: int, *, demoted: bool = False, force: bool = False, alone: bool = True
 ) -> int:
-    """The id of the new snapshot. `demoted`: the last one as primary. `force`: although the image is not primary. `alone`:
-    even if nobody receives it. EINVAL, EROFS, and what :func:`snapshots.create` raises."""
+    """The id of the new snapshot, or of a newer one. `demoted`: the last one as primary. `force`: although the image is not
+    primary. `alone`: even if nobody receives it. EINVAL, EROFS, and what :func:`snapshots.create` raises."""
     _check_primary(image, demoted=demoted, force=force)
     peers = await mirroring.receivers(image.io)
     if not peers and not alone:
@@ -61,12 +66,15 @@ async def create_primary(
     kind = MirrorSnapshotNamespace(state, False, peers, "", HEAD, 0, {})
     await snapshots.create(image, name, flags, kind)
     await image.fresh()
-    snap = next(snapshot.info.id for snapshot in image.header.snapshots if snapshot.info.name == name)
+    # Where it is gone somebody else has taken one after it, and it was too much: that one has all that it had.
+    taken = next((found for found, _ in of(image) if found.info.name == name), next(of(image), (None,))[0])
+    if taken is None:
+        raise RadosError(errno.ENOENT, f"{image.name}@{name}")
     try:
         await _prune(image, peers)
     except RadosError as error:  # it is taken all the same; the next one will see to it
         log.warning("%s: a mirror snapshot stays linked to a peer: %s", image.header_oid, error)
-    return snap
+    return taken.info.id
 
 
 def _check_primary(image: ImageContext, *, demoted: bool, force: bool) -> None:
@@ -92,25 +100,36 @@ async def _create_orphan(image: ImageContext, record: MirrorImage) -> None:
 async def _prune(image: ImageContext, peers: set[str]) -> None:
     """Unlink what is too much for a peer, and what nobody waits for."""
     limit = image.settings.integer("rbd_mirroring_max_mirroring_snapshots")
-    while (found := _superfluous(image, peers, limit)) is not None:
-        await unlink(image, *found)
+    for _ in range(_PATIENCE):
+        found = _superfluous(image, peers, limit)
+        if found is None:
+            return
+        try:
+            await unlink(image, *found)
+        except RadosError as error:
+            if error.errno not in (errno.ENOENT, errno.EINVAL):  # somebody else has done it, or is about to
+                raise
+            image.stale = True
+            await image.fresh()
 
 
 def _superfluous(image: ImageContext, peers: set[str], limit: int) -> tuple[int, str] | None:
     """A snapshot and a peer that it is to be unlinked from."""
-    oldest_first = [(snapshot.info.id, kind) for snapshot, kind in of(image)][::-1]
+    oldest_first = list(of(image))[::-1]
+    newest = oldest_first[-1][0].info.timestamp.sec
     for peer in sorted(peers):
-        for snap, kind in oldest_first:
-            # Left by a client that died, or from before there were peers.
-            if not kind.mirror_peer_uuids or (peer in kind.mirror_peer_uuids and kind.is_primary and not kind.complete):
-                return snap, peer
+        for snapshot, kind in oldest_first:
+            abandoned = kind.is_primary and not kind.complete and newest - snapshot.info.timestamp.sec > _ABANDONED_SECONDS
+            # Nobody waits for it: it is from before there were peers, or left by a client that died.
+            if not kind.mirror_peer_uuids or (peer in kind.mirror_peer_uuids and abandoned):
+                return snapshot.info.id, peer
     for peer in sorted(peers):
         linked: list[int] = []
-        for snap, kind in oldest_first:
+        for snapshot, kind in oldest_first:
             if kind.state != _PRIMARY:  # what was before the last promotion does not count
                 linked = []
             elif peer in kind.mirror_peer_uuids:
-                linked.append(snap)
+                linked.append(snapshot.info.id)
                 if len(linked) > limit:
                     return linked[limit - 1], peer
     return None

@@ -2,6 +2,7 @@
 
 import errno
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -145,6 +146,34 @@ def test_one_asks_the_other(backend: Backend) -> None:
         with rbd.Image(ioctx, image_id=image.id(), read_only=True) as then:
             then.set_snap_by_id(snap)
             assert then.read(0, 4) == b"data"
+
+
+@pytest.mark.parametrize("features", [1, 61])
+def test_many_at_once(backend: Backend, features: int) -> None:
+    """Each has its snapshot, or one that is newer; what is left is whole, and has its state."""
+    ioctx = backend.ioctx()
+    mirrored(ioctx, features=features)
+    clients = [backend.ioctx(cluster=backend.connect()) for _ in range(3)]
+
+    def work(number: int) -> list[int]:
+        with rbd.Image(clients[number], "image") as image:
+            taken = []
+            for turn in range(6):
+                image.write(b"%d" % turn, number * 100)
+                taken.append(image.mirror_image_create_snapshot(turn % 3))
+            return taken
+
+    with ThreadPoolExecutor(3) as threads:
+        taken = list(threads.map(work, range(3)))
+    assert all(ids == sorted(ids) for ids in taken)
+    with rbd.Image(ioctx, "image") as image:
+        left = list(image.list_snaps())
+        assert all(snap["mirror"]["complete"] for snap in left)
+        assert left[-1]["id"] == max(max(ids) for ids in taken)
+        expected = sorted(f"rbd_mirror_snapshot.{image.id()}.{snap['id']}.0" for snap in left)
+        assert state_objects(backend, ioctx) == expected
+        image.mirror_image_create_snapshot()
+        assert len(list(image.list_snaps())) <= 5
 
 
 def test_asynchronously(backend: Backend) -> None:
