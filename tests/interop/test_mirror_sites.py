@@ -83,7 +83,7 @@ SAID = [
 ]
 
 
-@pytest.mark.parametrize(("said", "directions"), list(list(zip(SAID, [[], [0], [2], [0, 2]], strict=True))))
+@pytest.mark.parametrize(("said", "directions"), list(zip(SAID, [[], [0], [2], [0, 2]], strict=True)))
 def test_statuses(sides: Sides, directions: list[int], said: list[Any]) -> None:
     """While the daemon that said it is there, and after it has gone."""
     sides.rbd("mirror_mode_set", 1)
