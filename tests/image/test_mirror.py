@@ -61,8 +61,8 @@ def test_hand_over(backend: Backend, features: int) -> None:
             assert not handle.mirror_image_get_info()["primary"]
         writer.mirror_image_promote(False)
         for number, handle in enumerate((image, writer)):
-            assert handle.mirror_image_get_info()["primary"]
             assert handle.write(b"after%d" % number, 0) == 6
+            assert handle.mirror_image_get_info()["primary"]
         assert image.read(0, 6) == b"after1"
         assert not image.features() & rbd.RBD_FEATURE_NON_PRIMARY
         assert states(image) == [(PRIMARY, peers), (DEMOTED, peers), (PRIMARY, peers)]
@@ -143,6 +143,7 @@ def test_one_asks_the_other(backend: Backend) -> None:
         assert owner.is_exclusive_lock_owner()
         assert [found["id"] for found in image.list_snaps()][-1] == snap
         assert f"rbd_mirror_snapshot.{image.id()}.{snap}.0" in state_objects(backend, ioctx)
+        assert f"rbd_object_map.{image.id()}.{snap:016x}" in [found.key for found in ioctx.list_objects()]
         with rbd.Image(ioctx, image_id=image.id(), read_only=True) as then:
             then.set_snap_by_id(snap)
             assert then.read(0, 4) == b"data"

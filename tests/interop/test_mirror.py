@@ -167,7 +167,7 @@ def test_sequences(shared: Sides, features: int, peers: int, script: list[Any]) 
         for name in sides.rbd("list").value:
             sides.image(name, "mirror_image_get_info")
             sides.image(name, "list_snaps")
-        sides.stored()
+        sides.stored(rolled_back=any(kind == "elsewhere" for kind, *_ in script))
     finally:
         sides.forget()
 
@@ -230,6 +230,7 @@ def test_promote_what_came_from_elsewhere(sides: Sides, whole: list[bool], force
     sides.rbd("mirror_mode_set", 1)
     sides.rbd("mirror_peer_add", "x", "client.x")
     sides.rbd("create", "a", MIB, 18)
+    sides.image("a", "write", b"before", 0)
     sides.image("a", "mirror_image_enable", 1)
     sides.image("a", "mirror_image_demote")
 
@@ -249,7 +250,7 @@ def test_promote_what_came_from_elsewhere(sides: Sides, whole: list[bool], force
     sides.image("a", "mirror_image_get_info")
     sides.image("a", "read", 0, 10)
     sides.image("a", "list_snaps")
-    sides.stored()
+    sides.stored(rolled_back=True)
 
 
 @pytest.mark.parametrize("clone_mirrored", [False, True])
