@@ -21,6 +21,7 @@ from tests.interop.twins import Outcome, outcome
 from tests.stored import Stored, normal, stored
 
 UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+ID = re.compile(r"[0-9a-f]{6,14}")
 MIB = 1 << 20
 
 
@@ -103,7 +104,7 @@ class Sides:
         if isinstance(value, list | tuple):
             return sorted((self._plain(side, one) for one in value), key=repr)
         if isinstance(value, str):
-            return UUID.sub("<uuid>", value) if len(value) != 12 and len(value) != 14 else "<id>"
+            return "<id>" if ID.fullmatch(value) else UUID.sub("<uuid>", value)
         return value.replace(tzinfo=None) if hasattr(value, "tzinfo") else value
 
     def stored(self, space: str = "", *, rolled_back: bool = False) -> dict[str, Stored]:
