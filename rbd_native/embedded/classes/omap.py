@@ -7,10 +7,13 @@ same operation.
 from __future__ import annotations
 
 import errno
+import re
 from typing import Any
 
 from rbd_native.embedded.objclass import ClassError, ObjectContext
 from rbd_native.encoding import DecodeError, decode, encode
+
+_HEX = re.compile(rb"[0-9a-fA-F]+")
 
 
 def key(prefix: bytes, name: str) -> bytes:
@@ -20,6 +23,12 @@ def key(prefix: bytes, name: str) -> bytes:
 
 def name_of(prefix: bytes, entry: bytes) -> str:
     return entry[len(prefix) :].decode("utf-8", "surrogateescape")
+
+
+def number(entry: bytes) -> int:
+    """The hexadecimal number that a key, or the rest of one, begins with: 0 for none, at most 2**64 - 1."""
+    digits = _HEX.match(entry)
+    return min(int(digits[0], 16), 2**64 - 1) if digits else 0
 
 
 def parse(hint: Any, raw: bytes) -> Any:

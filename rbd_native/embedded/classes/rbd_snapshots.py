@@ -40,7 +40,7 @@ _TRASH = c.RBD_OPERATION_FEATURE_SNAP_TRASH
 
 @handles(cls_rbd.get_snapcontext)
 def get_snapcontext(context: ObjectContext) -> tuple[int, list[int]]:
-    ids = [int(entry[len(SNAPSHOT) :], 16) for entry in context.omap_all(SNAPSHOT)]
+    ids = [omap.number(entry[len(SNAPSHOT) :]) for entry in context.omap_all(SNAPSHOT)]
     return omap.need(context, b"snap_seq", u64), sorted(ids, reverse=True)
 
 
