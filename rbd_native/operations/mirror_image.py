@@ -296,6 +296,8 @@ async def demote(image: ImageContext) -> None:
         found = await info(image)
         if found.record is None or found.state != MirrorImageState.ENABLED or not found.primary:
             raise RadosError(errno.EINVAL, f"image {image.name} is not mirrored, or not primary")
+        if image.opened_read_only:  # before anything is changed: librbd 16 leaves the image so that nobody may write to it
+            raise RadosError(errno.EROFS, image.name)
         await mirror_snapshots.demote(image, found.record)
 
 

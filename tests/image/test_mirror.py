@@ -71,6 +71,17 @@ def test_hand_over(backend: Backend, features: int) -> None:
         assert image.read(0, 6) == b"after1"
 
 
+def test_demote_through_a_handle_that_only_reads(backend: Backend) -> None:
+    """Refused before anything is changed."""
+    ioctx = backend.ioctx()
+    mirrored(ioctx)
+    with rbd.Image(ioctx, "image", read_only=True) as image:
+        refused(rbd.ReadOnlyImage, errno.EROFS, image.mirror_image_demote)
+    with rbd.Image(ioctx, "image") as image:
+        assert image.features() == 61
+        assert image.write(b"x", 0) == 1
+
+
 def test_demoted_image_is_left_alone(backend: Backend) -> None:
     """It can be neither removed nor moved to the trash, and mirroring it ends only by force; the name and data stay."""
     ioctx = backend.ioctx()

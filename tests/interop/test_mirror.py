@@ -223,6 +223,31 @@ def test_faulty_arguments_of_images(sides: Sides, how: dict[str, Any]) -> None:
     sides.stored()
 
 
+@pytest.mark.parametrize("how", [{"read_only": True}, {"snapshot": "s"}, {"snapshot": "s", "read_only": True}])
+def test_handles_that_do_not_write(sides: Sides, how: dict[str, Any]) -> None:
+    """Demoting is left out: through a handle that only reads, librbd fails halfway, and nobody may write any more. And after
+    a mirror snapshot was removed through one that is set to a snapshot, librbd does not believe the head's map any more."""
+    sides.rbd("mirror_mode_set", 1)
+    sides.rbd("mirror_peer_add", "x", "client.x")
+    sides.rbd("create", "a", MIB, 18)
+    sides.image("a", "create_snap", "s")
+    for mirrored in (False, True):
+        if mirrored:
+            sides.image("a", "mirror_image_enable", 1)
+        for method, arguments in [
+            ("enable", (1,)), ("create_snapshot", ()), ("promote", (True,)), ("resync", ()), ("get_info", ()),
+            ("get_status", ()), ("disable", (False,)),
+        ]:  # fmt: skip
+
+            def do(side: Side, method: str = method, arguments: Any = arguments) -> Any:
+                with side.module.Image(side.ioctx, "a", **how) as image:
+                    return getattr(image, f"mirror_image_{method}")(*arguments)
+
+            sides.all(do)
+    if "read_only" in how:
+        sides.stored()
+
+
 @pytest.mark.parametrize("force", [False, True])
 @pytest.mark.parametrize("whole", [[True], [False], [True, False], [False, True], [True, False, False]])
 def test_promote_what_came_from_elsewhere(sides: Sides, whole: list[bool], force: bool) -> None:
