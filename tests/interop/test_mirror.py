@@ -225,7 +225,7 @@ def test_faulty_arguments_of_images(sides: Sides, how: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("how", [{"read_only": True}, {"snapshot": "s"}, {"snapshot": "s", "read_only": True}])
 def test_handles_that_do_not_write(sides: Sides, how: dict[str, Any]) -> None:
-    """Demoting is left out: through a handle that only reads, librbd fails halfway, and nobody may write any more. And after
+    """Demoting is left out: through a handle that only reads, librbd fails halfway, and nobody may write any more. After
     a mirror snapshot was removed through one that is set to a snapshot, librbd does not believe the head's map any more."""
     sides.rbd("mirror_mode_set", 1)
     sides.rbd("mirror_peer_add", "x", "client.x")
