@@ -1,35 +1,47 @@
 """`python -m benchmarks`: rbd_native beside librbd and RADOS itself, on a cluster started for it.
 
-Every subject is measured in turn, case by case, several rounds; the table shows medians, in operations per second,
-and the JSON after it every single figure. Ratios are of medians of the same run: the machine's speed drops out.
+Every subject is measured in turn, case by case, several rounds; the table shows medians, and what is written to the output
+every single figure. Ratios are of medians of the same run: the machine's speed drops out. Absolute figures tell of the
+machine, and of its other work, more than of anything else.
 """
+
+from __future__ import annotations
 
 import json
 import os
 import platform
+import re
 import statistics
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
 
-from benchmarks.cases import DATA_CASES, IMAGE_CASES, Bench
-from benchmarks.subjects import DEPTH, Images, Objects, Subject
+from benchmarks.cases import IMAGES
+from benchmarks.data import ALSO_ON_RADOS, CLONES, DATA, Bench, Case
+from benchmarks.measure import Figure
+from benchmarks.subjects import Images, Objects, Subject, tool
 from tests.cluster import CephCluster, ensure_packages
 
-OURS, CACHED, UNCACHED, FLOOR = "rbd_native", "librbd, cache", "librbd, no cache", "rados"
+OURS, LIBRBD, FLOOR = "rbd_native", "librbd", "rados"
 IN_MEMORY, IN_FILE = "embedded, memory", "embedded, file"
 POOL = "bench"
 
-Figures = dict[str, dict[str, list[float]]]  # case -> subject -> one rate a round
+
+class Part(NamedTuple):
+    """A table: what is measured of whom."""
+
+    title: str
+    cases: dict[str, Case]
+    subjects: Callable[[], Any]
 
 
 @contextmanager
-def ceph_subjects() -> Iterator[list[Subject]]:
+def on_ceph(*, cached: bool) -> Iterator[list[Subject]]:
     """Each subject with a pool and a client of its own, on one cluster."""
     import rbd as librbd
 
@@ -37,27 +49,26 @@ def ceph_subjects() -> Iterator[list[Subject]]:
 
     with CephCluster() as ceph:
 
-        def pool_of_its_own(number: int, **conf: str) -> tuple[Any, Callable[[], None]]:
+        def pool_of_its_own(number: int) -> tuple[Any, Callable[[], None]]:
             ceph.create_pool(f"{POOL}-{number}", pg_num=32)
-            client = ceph.rados(**conf)
+            client = ceph.rados(rbd_cache=str(cached).lower())
             return client.open_ioctx(f"{POOL}-{number}"), client.shutdown
 
         yield [
             Images(OURS, rbd_native, *pool_of_its_own(1)),
-            Images(CACHED, librbd, *pool_of_its_own(2, rbd_cache="true")),
-            Images(UNCACHED, librbd, *pool_of_its_own(3, rbd_cache="false")),
-            Objects(FLOOR, *pool_of_its_own(4)),
+            Images(LIBRBD, librbd, *pool_of_its_own(2), pool=f"{POOL}-2", tool=tool(ceph.conf)),
+            Objects(FLOOR, *pool_of_its_own(3)),
         ]
 
 
 @contextmanager
-def embedded_subjects() -> Iterator[list[Subject]]:
+def on_embedded() -> Iterator[list[Subject]]:
     """rbd_native on the embedded cluster, in memory and in a file."""
     import rbd_native
     from rbd_native import embedded
 
     def pool_of(cluster: Any) -> tuple[Any, Callable[[], None]]:
-        client = embedded.Rados(cluster=cluster)
+        client = embedded.Rados(cluster=cluster, conf={"rbd_cache": "false"})
         client.connect()
         client.create_pool(POOL)
         return client.open_ioctx(POOL), client.shutdown
@@ -72,42 +83,48 @@ def embedded_subjects() -> Iterator[list[Subject]]:
         ]
 
 
-def measure(subjects: list[Subject], size: int, seconds: float, rounds: int) -> tuple[Figures, dict[str, str]]:
-    """The figures, and how each subject's operations were kept under way."""
-    figures: Figures = {case: {} for case in (*IMAGE_CASES, *DATA_CASES)}
+PARTS = {
+    "uncached": Part("without a cache (rbd_cache false)", DATA | CLONES, lambda: on_ceph(cached=False)),
+    "cached": Part("with the cache, as it comes", DATA | CLONES, lambda: on_ceph(cached=True)),
+    "images": Part("images (rbd_cache as it comes)", IMAGES, lambda: on_ceph(cached=True)),
+    "embedded": Part("on the embedded cluster", DATA | CLONES | IMAGES, on_embedded),
+}
+
+Figures = dict[str, dict[str, list[Figure]]]  # case -> subject -> one a round
+
+
+def measure(
+    subjects: list[Subject], cases: dict[str, Case], size: int, seconds: float, rounds: int, scratch: Path
+) -> Figures:
+    figures: Figures = {case: {} for case in cases}
     with ExitStack() as stack:
-        benches = [stack.enter_context(closing(Bench(subject, size, seconds))) for subject in subjects]
+        benches = [stack.enter_context(closing(Bench(subject, size, seconds, scratch))) for subject in subjects]
         for number in range(1, rounds + 1):
             click.echo(f"round {number} of {rounds}", err=True)
-            for name, case in (*IMAGE_CASES.items(), *DATA_CASES.items()):
+            for name, case in cases.items():
                 for bench in benches:
-                    if bench.subject.has_images or name in DATA_CASES:
+                    if bench.subject.rbd is not None or name in ALSO_ON_RADOS:
                         figures[name].setdefault(bench.subject.name, []).append(case(bench))
-        drivers = {
-            bench.subject.name: f"{DEPTH} threads" if bench.disk.blocking else "completions" for bench in benches
-        }
-    return figures, drivers
+    return figures
 
 
-def medians(figures: Figures) -> dict[str, dict[str, float]]:
-    return {
-        case: {subject: statistics.median(rates) for subject, rates in subjects.items()}
-        for case, subjects in figures.items()
-    }
-
-
-def table(rates: dict[str, dict[str, float]]) -> str:
-    """One row a case: the rate of each subject, and, where both are there, what ours is of the others'."""
-    subjects = list(dict.fromkeys(subject for row in rates.values() for subject in row))
+def table(figures: Figures) -> str:
+    """One row a case: the rate of each subject, and, where there are others, what ours is of theirs."""
+    subjects = list(dict.fromkeys(subject for row in figures.values() for subject in row))
     others = [subject for subject in subjects if OURS in subjects and subject != OURS]
-    rows = [["op/s", *subjects, *(f"ours / {other}" for other in others)]]
-    for case, row in rates.items():
-        shown = [f"{row[subject]:,.0f}" if subject in row else "-" for subject in subjects]
-        ratios = [f"{row[OURS] / row[other]:.2f}" if other in row else "-" for other in others]
-        rows.append([case, *shown, *ratios])
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    head = ["per second", *subjects, *(f"/ {other}" for other in others), *(["CPU / librbd"] if LIBRBD in others else [])]
+    rows = [head]
+    for case, row in figures.items():
+        rates = {subject: statistics.median(figure.rate for figure in found) for subject, found in row.items()}
+        shown = [f"{rates[subject]:,.{0 if rates[subject] >= 100 else 1}f}" if subject in row else "" for subject in subjects]
+        shown += [f"{rates[OURS] / rates[other]:.2f}" if other in row else "" for other in others]
+        if LIBRBD in others:
+            cpu = {subject: statistics.median(figure.cpu for figure in row[subject]) for subject in (OURS, LIBRBD)}
+            shown.append(f"{cpu[OURS] / cpu[LIBRBD]:.2f}" if "port of" not in case else "")
+        rows.append([case, *shown])
+    widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
     return "\n".join(
-        "  ".join(cell.rjust(width) if column else cell.ljust(width) for column, (cell, width) in cells)
+        "  ".join(cell.rjust(width) if column else cell.ljust(width) for column, (cell, width) in cells).rstrip()
         for cells in (enumerate(zip(row, widths, strict=True)) for row in rows)
     )
 
@@ -117,34 +134,34 @@ def environment() -> dict[str, Any]:
         "python": platform.python_version(),
         "machine": platform.machine(),
         "processors": os.cpu_count(),
+        "load": os.getloadavg()[0],
         "ceph": subprocess.run(["ceph", "--version"], capture_output=True, text=True, check=True).stdout.strip(),
-        "depth": DEPTH,
     }
 
 
 @click.command()
-@click.option("--size", default=256, show_default=True, help="Size of the images, in MiB.")
-@click.option("--seconds", default=1.0, show_default=True, help="Time for a case, in a round, of a subject.")
-@click.option("--rounds", default=5, show_default=True, help="Rounds; the table shows their medians.")
-@click.option("--only", type=click.Choice(["ceph", "embedded"]), help="Only one of the two tables.")
-@click.option("--output", type=click.Path(path_type=Path), help="Write the JSON to a file, not after the table.")
-def main(size: int, seconds: float, rounds: int, only: str | None, output: Path | None) -> None:
+@click.option("--size", default=256, show_default=True, help="Size of the images that are read and written, in MiB.")
+@click.option("--seconds", default=0.5, show_default=True, help="Time for a case, in a round, of a subject.")
+@click.option("--rounds", default=5, show_default=True, help="Rounds; the tables show their medians.")
+@click.option("--part", "wanted", multiple=True, type=click.Choice(list(PARTS)), help="Only these tables.")
+@click.option("--case", "pattern", default="", help="Only the cases in whose names this regular expression is found.")
+@click.option("--output", type=click.Path(path_type=Path), help="Write every figure to a file, as JSON.")
+def main(
+    size: int, seconds: float, rounds: int, wanted: tuple[str, ...], pattern: str, output: Path | None
+) -> None:
     """Measure rbd_native beside librbd and RADOS itself, and on the embedded cluster."""
     ensure_packages()
     results: dict[str, Any] = {"environment": environment()}
-    parts = {"ceph": ceph_subjects, "embedded": embedded_subjects}
-    for name, subjects_of in parts.items():
-        if only in (None, name):
-            with subjects_of() as subjects:
-                figures, drivers = measure(subjects, size << 20, seconds, rounds)
-            results[name] = {"drivers": drivers, "medians": medians(figures), "figures": figures}
-            click.echo(f"\n{table(medians(figures))}")
-            click.echo("driven by " + "; ".join(f"{subject}: {driver}" for subject, driver in drivers.items()) + "\n")
-    text = json.dumps(results, indent=2)
-    if output is None:
-        click.echo(text)
-    else:
-        output.write_text(text + "\n")
+    for name, part in PARTS.items():
+        cases = {case: run for case, run in part.cases.items() if re.search(pattern, case)}
+        if (wanted and name not in wanted) or not cases:
+            continue
+        with part.subjects() as subjects, tempfile.TemporaryDirectory() as scratch:
+            figures = measure(subjects, cases, size << 20, seconds, rounds, Path(scratch))
+        results[name] = figures
+        click.echo(f"\n{part.title}\n\n{table(figures)}\n")
+    if output is not None:
+        output.write_text(json.dumps(results, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -1,105 +1,286 @@
-"""The cases: each gives the rate of one subject, in operations per second."""
+"""Cases about images as such: made, opened, listed, snapshotted, cloned, copied, removed."""
 
+from __future__ import annotations
+
+import itertools
 import random
-import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
 
-from benchmarks import measure
-from benchmarks.subjects import SPARSE_OBJECTS, Disk, Subject
+from benchmarks.data import MIB, Bench, Case
+from benchmarks.measure import Clock, Figure, again
+from benchmarks.subjects import MAPPED, NO_COMPRESSION, ORDER
 
-MANAGED = 20  # images created, then removed, in a round
-EMPTY_SIZE = 64 << 20
-
-
-@dataclass
-class Bench:
-    """A subject with its image of `size` bytes open and full; `seconds` is the time for one case in one round."""
-
-    subject: Subject
-    size: int
-    seconds: float
-    image: str = "bench"
-    disk: Disk = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.disk = measure.prepare(self.subject, self.image, self.size)
-
-    def close(self) -> None:
-        self.disk.close()
-        self.subject.close()
+OBJECT = 1 << ORDER
+SPARSE_SIZE, SPARSE_OBJECTS = 1 << 40, 1000
+LISTED, CHILDREN = 1000, 500
+HALF_FULL = 256 * OBJECT
+_made: dict[tuple[int, str], str] = {}
 
 
-Case = Callable[[Bench], float]
+def _once(bench: Bench, what: str, make: Callable[[str], None]) -> str:
+    """The name of something that is made when it is first asked for, and stays."""
+    key = (id(bench), what)
+    if key not in _made:
+        name = bench.name()
+        make(name)
+        _made[key] = name
+    return _made[key]
 
 
-def open_and_close(bench: Bench) -> float:
-    opened, began = 0, time.perf_counter()
-    while (passed := time.perf_counter() - began) < bench.seconds:
-        bench.subject.disk(bench.image).close()
-        opened += 1
-    return opened / passed
+def _filled(bench: Bench, size: int, features: int = MAPPED, every: int = 2) -> Callable[[str], None]:
+    """Makes an image of which every so manieth object is full."""
+
+    def make(name: str) -> None:
+        bench.images.create(name, size, features)
+        with bench.images.open(name) as image:
+            for offset in range(0, size, every * OBJECT):
+                image.write(NO_COMPRESSION, offset)
+
+    return make
 
 
-def _each(names: list[str], call: Callable[[str], None]) -> float:
-    began = time.perf_counter()
-    for name in names:
-        call(name)
-    return len(names) / (time.perf_counter() - began)
+def _apart(bench: Bench, before: Callable[[], Any], step: Callable[[Any], None], after: Callable[[Any], None]) -> Figure:
+    """Only `step` counts; what comes before gives its argument."""
+    clock, number = Clock(bench.seconds), 0
+    while not clock.over:
+        subject = before()
+        with clock:
+            step(subject)
+        number += 1
+        after(subject)
+    return clock.figure(number)
 
 
-def _names() -> list[str]:
-    return [f"new-{number}" for number in range(MANAGED)]
+def _nothing(_: Any) -> None:
+    pass
 
 
-def create(bench: Bench) -> float:
-    """The images stay for `remove`, the next case."""
-    return _each(_names(), lambda name: bench.subject.create(name, EMPTY_SIZE))
+def open_and_close(bench: Bench) -> Figure:
+    name = _once(bench, "default", _filled(bench, 16 * OBJECT, 61))
+    return again(bench.seconds, lambda: bench.images.open(name).close())
 
 
-def remove(bench: Bench) -> float:
-    return _each(_names(), bench.subject.remove)
+def open_read_only(bench: Bench) -> Figure:
+    name = _once(bench, "default", _filled(bench, 16 * OBJECT, 61))
+    return again(bench.seconds, lambda: bench.images.open(name, read_only=True).close())
 
 
-def whole_object_diffs(bench: Bench) -> float:
-    if bench.subject.diff() != SPARSE_OBJECTS:  # the first one, which also makes the image, does not count
-        raise measure.Failed("the diff does not tell what was written")
-    told, began = 0, time.perf_counter()
-    while (passed := time.perf_counter() - began) < bench.seconds:
-        bench.subject.diff()
-        told += 1
-    return told / passed
+def create(bench: Bench) -> Figure:
+    return _apart(bench, bench.name, lambda name: bench.images.create(name, 64 * MIB, 61), bench.images.remove)
 
 
-def small_reads(bench: Bench) -> float:
-    plan = measure.at_random(bench.disk, bench.size, seed=random.randrange(1 << 30))
-    return measure.keep_under_way(bench.disk, plan, seconds=bench.seconds)
+def remove_empty(bench: Bench) -> Figure:
+    return _apart(bench, _new(bench, 0), bench.images.remove, _nothing)
 
 
-def small_writes(bench: Bench) -> float:
-    plan = measure.at_random(bench.disk, bench.size, random.randbytes(measure.SMALL), random.randrange(1 << 30))
-    return measure.keep_under_way(bench.disk, plan, seconds=bench.seconds)
+def remove_full(bench: Bench) -> Figure:
+    return _apart(bench, _new(bench, 64), bench.images.remove, _nothing)
 
 
-def large_reads(bench: Bench) -> float:
-    return measure.keep_under_way(bench.disk, measure.sequential(bench.disk, bench.size), seconds=bench.seconds)
+def _new(bench: Bench, objects: int, features: int = 61) -> Callable[[], str]:
+    """Makes images of which so many objects are written."""
+
+    def make() -> str:
+        name = bench.name()
+        bench.images.create(name, max(objects, 16) * OBJECT, features)
+        if objects:
+            with bench.images.open(name) as image:
+                for number in range(objects):
+                    image.write(b"data", number * OBJECT)
+        return name
+
+    return make
 
 
-def large_writes(bench: Bench) -> float:
-    plan = measure.sequential(bench.disk, bench.size, random.randbytes(measure.LARGE))
-    return measure.keep_under_way(bench.disk, plan, seconds=bench.seconds)
+def rename(bench: Bench) -> Figure:
+    names = [bench.name(), bench.name()]
+    bench.images.create(names[0], OBJECT)
+
+    def step() -> None:
+        bench.images.rbd.RBD().rename(bench.images.ioctx, *names)
+        names.reverse()
+
+    figure = again(bench.seconds, step)
+    bench.images.remove(names[0])
+    return figure
 
 
-# In the order in which they are run; the first ones are about images, the others about their data.
-IMAGE_CASES: dict[str, Case] = {
+@contextmanager
+def _default(bench: Bench) -> Iterator[Any]:
+    with bench.images.open(_once(bench, "default", _filled(bench, 16 * OBJECT, 61))) as image:
+        yield image
+
+
+def snapshot_create(bench: Bench) -> Figure:
+    with _default(bench) as image:
+        names = (f"snap-{number}" for number in itertools.count())
+        return _apart(bench, lambda: next(names), image.create_snap, image.remove_snap)
+
+
+def snapshot_remove(bench: Bench) -> Figure:
+    with _default(bench) as image:
+        numbers = itertools.count()
+
+        def before() -> str:
+            name = f"snap-{next(numbers)}"
+            image.create_snap(name)
+            return name
+
+        return _apart(bench, before, image.remove_snap, _nothing)
+
+
+def snapshot_rollback(bench: Bench) -> Figure:
+    with _default(bench) as image:
+        image.create_snap("back")
+        image.write(NO_COMPRESSION, 0)
+        figure = again(bench.seconds, lambda: image.rollback_to_snap("back"))
+        image.remove_snap("back")
+        return figure
+
+
+def _parent(bench: Bench) -> str:
+    def make(name: str) -> None:
+        _filled(bench, 64 * OBJECT, 61, every=4)(name)
+        with bench.images.open(name) as image:
+            image.create_snap("snap")
+            image.protect_snap("snap")
+
+    return _once(bench, "parent", make)
+
+
+def _clone(bench: Bench, parent: str, child: str) -> None:
+    ioctx = bench.images.ioctx
+    bench.images.rbd.RBD().clone(ioctx, parent, "snap", ioctx, child, features=61)
+
+
+def clone(bench: Bench) -> Figure:
+    parent = _parent(bench)
+    return _apart(bench, bench.name, lambda child: _clone(bench, parent, child), bench.images.remove)
+
+
+def flatten(bench: Bench) -> Figure:
+    """16 objects of 64 have data."""
+    parent = _parent(bench)
+
+    def before() -> str:
+        child = bench.name()
+        _clone(bench, parent, child)
+        return child
+
+    def step(child: str) -> None:
+        with bench.images.open(child) as image:
+            image.flatten()
+
+    return _apart(bench, before, step, bench.images.remove)
+
+
+def children(bench: Bench) -> Figure:
+    def make(name: str) -> None:
+        _filled(bench, OBJECT, 61)(name)
+        with bench.images.open(name) as image:
+            image.create_snap("snap")
+            image.protect_snap("snap")
+        for _ in range(CHILDREN):
+            _clone(bench, name, bench.name())
+
+    name = _once(bench, "family", make)
+    with bench.images.open(name, "snap", read_only=True) as image:
+        return again(bench.seconds, lambda: _expect(len(list(image.list_children2())), CHILDREN))
+
+
+def _expect(found: int, wanted: int) -> None:
+    assert found == wanted, f"{found}, not {wanted}"
+
+
+def list2(bench: Bench) -> Figure:
+    def make(name: str) -> None:
+        for number in range(LISTED):
+            bench.images.create(f"{name}-{number}", OBJECT)
+
+    _once(bench, "many", make)
+
+    def step() -> None:
+        assert len(list(bench.images.rbd.RBD().list2(bench.images.ioctx))) >= LISTED
+
+    return again(bench.seconds, step)
+
+
+def diff(bench: Bench) -> Figure:
+    def make(name: str) -> None:
+        bench.images.create(name, SPARSE_SIZE, MAPPED)
+        with bench.images.open(name) as image:
+            for number in random.Random(0).sample(range(SPARSE_SIZE >> ORDER), SPARSE_OBJECTS):
+                image.write(b"data", number << ORDER)
+
+    with bench.images.open(_once(bench, "sparse", make), read_only=True) as image:
+
+        def step() -> None:
+            extents: list[tuple[int, int, bool]] = []
+            image.diff_iterate(0, SPARSE_SIZE, None, lambda *extent: extents.append(extent), whole_object=True)
+            _expect(len(extents), SPARSE_OBJECTS)
+
+        return again(bench.seconds, step)
+
+
+def _half_full(bench: Bench) -> str:
+    return _once(bench, "half full", _filled(bench, HALF_FULL))
+
+
+def export(bench: Bench) -> Figure:
+    name, path = _half_full(bench), bench.scratch / "export"
+    path.unlink(missing_ok=True)
+    figure = again(bench.seconds, lambda: bench.images.export(name, path))
+    _expect(path.stat().st_size, HALF_FULL)
+    return figure
+
+
+def import_(bench: Bench) -> Figure:
+    """What the case before has left."""
+    path = bench.scratch / "export"
+    return _apart(bench, bench.name, lambda name: bench.images.import_(path, name), bench.images.remove)
+
+
+def copy(bench: Bench) -> Figure:
+    with bench.images.open(_half_full(bench), read_only=True) as image:
+        return _apart(bench, bench.name, lambda name: image.copy(bench.images.ioctx, name), bench.images.remove)
+
+
+def deep_copy(bench: Bench) -> Figure:
+    with bench.images.open(_half_full(bench), read_only=True) as image:
+        return _apart(bench, bench.name, lambda name: image.deep_copy(bench.images.ioctx, name), bench.images.remove)
+
+
+def resize_to_nothing(bench: Bench) -> Figure:
+    def before() -> Any:
+        return bench.images.open(_new(bench, 64)())
+
+    def step(image: Any) -> None:
+        image.resize(0)
+
+    return _apart(bench, before, step, lambda image: image.close())
+
+
+IMAGES: dict[str, Case] = {
     "open + close": open_and_close,
+    "open + close, read-only": open_read_only,
     "create": create,
-    "remove": remove,
-    "diff of 1 TiB, by objects": whole_object_diffs,
+    "remove, empty": remove_empty,
+    "remove, 64 objects": remove_full,
+    "rename": rename,
+    "snapshot create": snapshot_create,
+    "snapshot remove": snapshot_remove,
+    "snapshot rollback": snapshot_rollback,
+    "clone": clone,
+    "flatten, 16 of 64 objects": flatten,
+    "children of 500": children,
+    "list2 of 1,000": list2,
+    "diff of 1 TiB, by objects": diff,
+    "export of 1 GiB, half full": export,
+    "import of 1 GiB, half full": import_,
+    "copy of 1 GiB, half full": copy,
+    "deep_copy of 1 GiB, half full": deep_copy,
+    "resize to 0, 64 objects": resize_to_nothing,
 }
-DATA_CASES: dict[str, Case] = {
-    "4 KiB random read": small_reads,
-    "4 KiB random write": small_writes,
-    "4 MiB sequential read": large_reads,
-    "4 MiB sequential write": large_writes,
-}
+

@@ -1,75 +1,67 @@
-"""How it is measured: a number of operations always under way, for a given time, and their rate.
+"""How it is measured: what is done again and again for a given time; its rate, and the processor time each took.
 
-Blocking calls get one thread for each operation under way; completions are counted down in whichever thread they
-come. The time ends when the last operation, and a flush, have ended: nobody gains by deferring work.
+The time ends when the last operation, and a flush, have ended: nobody gains by deferring work.
 """
 
-import itertools
-import random
+from __future__ import annotations
+
 import threading
 import time
 from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
-from benchmarks.subjects import DEPTH, ORDER, Disk, Subject
+from benchmarks.subjects import Disk
 
-SMALL, LARGE = 4096, 1 << ORDER
+Begin = Callable[[Callable[[int], None]], None]
+"""Begins an operation, and calls back with its return value."""
 
 
 class Failed(Exception):
     """An operation gave an error; measuring on would be meaningless."""
 
 
-def prepare(subject: Subject, name: str, size: int) -> Disk:
-    """An image full of data that do not compress, flushed once (librbd writes through until the first flush)."""
-    if subject.has_images:
-        subject.create(name, size)
-    disk = subject.disk(name)
-    data = random.Random(0).randbytes(LARGE)
-    keep_under_way(disk, sequential(disk, size, data), count=size // LARGE)
-    disk.flush()
-    return disk
+class Figure(NamedTuple):
+    """`rate`: operations per second. `cpu`: microseconds of processor time of this process, all threads, for each."""
+
+    rate: float
+    cpu: float
 
 
-# A plan gives, for each operation, what starts it: (submit with completion, blocking call).
-Operation = tuple[Callable[[Callable[[int], None]], None], Callable[[], None]]
+class Clock:
+    """Counts what is done within its `with` blocks."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._passed = self._cpu = 0.0
+
+    def __enter__(self) -> None:
+        self._began, self._began_cpu = time.perf_counter(), time.process_time()
+
+    def __exit__(self, *exc: object) -> None:
+        self._passed += time.perf_counter() - self._began
+        self._cpu += time.process_time() - self._began_cpu
+
+    @property
+    def over(self) -> bool:
+        return self._passed >= self._seconds
+
+    def figure(self, number: int) -> Figure:
+        return Figure(number / self._passed, self._cpu / number * 1e6)
 
 
-def _reading(disk: Disk, offset: int, length: int) -> Operation:
-    return lambda done: disk.submit_read(offset, length, done), lambda: disk.read(offset, length)
+def again(seconds: float, step: Callable[[], None], most: int = 1 << 30) -> Figure:
+    """One after the other, but not more than so many."""
+    clock, number = Clock(seconds), 0
+    while not clock.over and number < most:
+        with clock:
+            step()
+        number += 1
+    return clock.figure(number)
 
 
-def _writing(disk: Disk, offset: int, data: bytes) -> Operation:
-    return lambda done: disk.submit_write(data, offset, done), lambda: disk.write(data, offset)
-
-
-def at_random(disk: Disk, size: int, data: bytes | None = None, seed: int = 0) -> Iterator[Operation]:
-    """Aligned operations of 4 KiB: writes of `data`, or reads without it."""
-    offsets = random.Random(seed)
-    while True:
-        offset = offsets.randrange(size // SMALL) * SMALL
-        yield _reading(disk, offset, SMALL) if data is None else _writing(disk, offset, data)
-
-
-def sequential(disk: Disk, size: int, data: bytes | None = None) -> Iterator[Operation]:
-    """Operations of 4 MiB, one after the other, from the beginning again at the end."""
-    for offset in itertools.cycle(range(0, size, LARGE)):
-        yield _reading(disk, offset, LARGE) if data is None else _writing(disk, offset, data)
-
-
-def keep_under_way(
-    disk: Disk, plan: Iterator[Operation], *, seconds: float = float("inf"), count: int | None = None
-) -> float:
-    """Operations per second, DEPTH of them under way, for a time or a number of them."""
-    operations = plan if count is None else itertools.islice(plan, count)
-    began = time.perf_counter()
-    run = _run_blocking if disk.blocking else _run_completions
-    ended = run(operations, began + seconds)
-    disk.flush()
-    return ended / (time.perf_counter() - began)
-
-
-def _run_completions(operations: Iterator[Operation], until: float) -> int:
-    places = threading.Semaphore(DEPTH)
+def keep_under_way(disk: Disk, plan: Iterator[Begin], depth: int, seconds: float) -> Figure:
+    """`depth` operations always under way, for a time or until the plan ends."""
+    places = threading.Semaphore(depth)
     errors: list[int] = []
 
     def done(result: int) -> None:
@@ -77,42 +69,18 @@ def _run_completions(operations: Iterator[Operation], until: float) -> int:
             errors.append(result)
         places.release()
 
-    number = 0
-    for submit, _ in operations:
-        places.acquire()
-        submit(done)
-        number += 1
-        if errors or time.perf_counter() >= until:
-            break
-    for _ in range(DEPTH):
-        places.acquire()
+    clock, number = Clock(seconds), 0
+    with clock:
+        until = time.perf_counter() + seconds
+        for begin in plan:
+            places.acquire()
+            begin(done)
+            number += 1
+            if errors or time.perf_counter() >= until:
+                break
+        for _ in range(depth):
+            places.acquire()
+        disk.flush()
     if errors:
         raise Failed(f"errno {-errors[0]}")
-    return number
-
-
-def _run_blocking(operations: Iterator[Operation], until: float) -> int:
-    guard = threading.Lock()
-    errors: list[Exception] = []
-    numbers = [0] * DEPTH
-
-    def work(index: int) -> None:
-        try:
-            while not errors and time.perf_counter() < until:
-                with guard:
-                    operation = next(operations, None)
-                if operation is None:
-                    return
-                operation[1]()
-                numbers[index] += 1
-        except Exception as error:  # whatever it is, it ends the measurement in the main thread
-            errors.append(error)
-
-    threads = [threading.Thread(target=work, args=(index,)) for index in range(DEPTH)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    if errors:
-        raise Failed("an operation failed") from errors[0]
-    return sum(numbers)
+    return clock.figure(number)

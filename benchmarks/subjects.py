@@ -1,13 +1,16 @@
-"""What is measured: rbd_native, librbd, and RADOS without either, all through the same few calls.
+"""What is measured: rbd_native, librbd, and RADOS without either.
 
-A `Disk` is an image that is open (or, for RADOS itself, the objects that one would have). It either has
-completions (`submit_*` return at once and call `done` later, in any thread) or blocks (`read`, `write`); `blocking`
-tells which, and `measure` keeps as many operations under way either way.
+A `Disk` is an image that is open (or, for RADOS itself, the objects that one would have): `submit_*` return at once and
+call `done` later, in any thread; `write` ends when its bytes are accepted.
 """
 
+from __future__ import annotations
+
 import random
+import subprocess
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 Done = Callable[[int], None]  # called with a return value, negative for an error
@@ -15,16 +18,11 @@ Done = Callable[[int], None]  # called with a return value, negative for an erro
 ORDER = 22
 LAYERING = 1
 MAPPED = 1 | 4 | 8 | 16  # with exclusive-lock, object-map and fast-diff
-DEPTH = 16
-
-SPARSE_SIZE = 1 << 40  # 262,144 objects, of which so many are written:
-SPARSE_OBJECTS = 1000
+NO_COMPRESSION = random.Random(0).randbytes(1 << ORDER)
 
 
 class Disk(ABC):
-    """An open image of `size` bytes."""
-
-    blocking = False
+    """An open image, or what it would be made of."""
 
     @abstractmethod
     def submit_read(self, offset: int, length: int, done: Done) -> None: ...
@@ -32,11 +30,8 @@ class Disk(ABC):
     @abstractmethod
     def submit_write(self, data: bytes, offset: int, done: Done) -> None: ...
 
-    def read(self, offset: int, length: int) -> None:
-        raise NotImplementedError
-
-    def write(self, data: bytes, offset: int) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def write(self, data: bytes, offset: int) -> None: ...
 
     @abstractmethod
     def flush(self) -> None:
@@ -47,45 +42,35 @@ class Disk(ABC):
 
 
 class Subject(ABC):
-    """One implementation, on a pool of its own."""
+    """One implementation, on a pool of its own. `rbd`: its module, None for RADOS itself."""
 
-    has_images = True
+    rbd: Any = None
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, ioctx: Any, close: Callable[[], None]) -> None:
         self.name = name
+        self.ioctx = ioctx
+        self._close = close
 
     @abstractmethod
-    def disk(self, name: str) -> Disk: ...
+    def disk(self, name: str, size: int) -> Disk:
+        """A new one."""
 
-    def create(self, name: str, size: int) -> None:
-        raise NotImplementedError
-
-    def remove(self, name: str) -> None:
-        raise NotImplementedError
-
-    def diff(self) -> int:
-        """Tell the changes of a large, sparse image (see `SPARSE_SIZE`), object by object; how many there are."""
-        raise NotImplementedError
-
-    @abstractmethod
-    def close(self) -> None: ...
+    def close(self) -> None:
+        self.ioctx.close()
+        self._close()
 
 
 class ImageDisk(Disk):
     """An image of either binding: their API is the same."""
 
-    def __init__(self, image: Any, blocking: bool) -> None:
+    def __init__(self, image: Any) -> None:
         self.image = image
-        self.blocking = blocking
 
     def submit_read(self, offset: int, length: int, done: Done) -> None:
         self.image.aio_read(offset, length, lambda completion, data: done(completion.get_return_value()))
 
     def submit_write(self, data: bytes, offset: int, done: Done) -> None:
         self.image.aio_write(data, offset, lambda completion: done(completion.get_return_value()))
-
-    def read(self, offset: int, length: int) -> None:
-        self.image.read(offset, length)
 
     def write(self, data: bytes, offset: int) -> None:
         self.image.write(data, offset)
@@ -98,48 +83,60 @@ class ImageDisk(Disk):
 
 
 class Images(Subject):
-    """A binding: `rbd` is the module (rbd_native or librbd's), `ioctx` of whichever rados it takes."""
+    """A binding: `rbd` is the module, `ioctx` of whichever rados it takes. `tool`: runs the rbd program, where what it does is
+    no method of the binding; None for rbd_native, whose library does it."""
 
-    def __init__(self, name: str, rbd: Any, ioctx: Any, close: Callable[[], None]) -> None:
-        super().__init__(name)
-        self._rbd = rbd
-        self._ioctx = ioctx
-        self._close = close
-        self._sparse: Any = None
+    def __init__(
+        self,
+        name: str,
+        rbd: Any,
+        ioctx: Any,
+        close: Callable[[], None],
+        pool: str = "",
+        tool: Callable[..., Any] | None = None,
+    ) -> None:
+        super().__init__(name, ioctx, close)
+        self.rbd = rbd
+        self._pool = pool
+        self._tool = tool
 
-    def create(self, name: str, size: int) -> None:
-        self._rbd.RBD().create(self._ioctx, name, size, order=ORDER, old_format=False, features=LAYERING)
+    def create(self, name: str, size: int, features: int = LAYERING) -> None:
+        self.rbd.RBD().create(self.ioctx, name, size, order=ORDER, old_format=False, features=features)
+
+    def open(self, name: str, snapshot: str | None = None, *, read_only: bool = False) -> Any:
+        return self.rbd.Image(self.ioctx, name, snapshot, read_only)
 
     def remove(self, name: str) -> None:
-        self._rbd.RBD().remove(self._ioctx, name)
+        self.rbd.RBD().remove(self.ioctx, name)
 
-    def disk(self, name: str) -> Disk:
-        image = self._rbd.Image(self._ioctx, name)
-        return ImageDisk(image, blocking=not self._has_completions(image))
+    def disk(self, name: str, size: int) -> Disk:
+        self.create(name, size)
+        return ImageDisk(self.open(name))
 
-    def diff(self) -> int:
-        if self._sparse is None:
-            rbd = self._rbd
-            rbd.RBD().create(self._ioctx, "sparse", SPARSE_SIZE, order=ORDER, old_format=False, features=MAPPED)
-            self._sparse = rbd.Image(self._ioctx, "sparse")
-            for number in random.Random(0).sample(range(SPARSE_SIZE >> ORDER), SPARSE_OBJECTS):
-                self._sparse.write(b"data", number << ORDER)
-        extents: list[tuple[int, int, bool]] = []
-        self._sparse.diff_iterate(0, SPARSE_SIZE, None, lambda *extent: extents.append(extent), whole_object=True)
-        return len(extents)
+    def export(self, name: str, path: Path) -> None:
+        if self._tool is not None:
+            self._tool("rbd", "export", "--no-progress", f"{self._pool}/{name}", str(path))
+            return
+        from rbd_native import streams
 
-    def _has_completions(self, image: Any) -> bool:
-        try:
-            image.aio_read(0, 1, lambda completion, data: None).wait_for_complete_and_cb()
-        except self._rbd.FunctionNotSupported:
-            return False
-        return True
+        with self.open(name, read_only=True) as image, path.open("wb") as file:
+            streams.export_image(image, file)
 
-    def close(self) -> None:
-        if self._sparse is not None:
-            self._sparse.close()
-        self._ioctx.close()
-        self._close()
+    def import_(self, path: Path, name: str) -> None:
+        if self._tool is not None:
+            self._tool("rbd", "import", "--no-progress", str(path), f"{self._pool}/{name}")
+            return
+        from rbd_native import streams
+
+        with path.open("rb") as file:
+            streams.import_image(self.ioctx, name, file)
+
+
+def tool(conf: Path) -> Callable[..., Any]:
+    """Runs programs of Ceph on the cluster of a configuration file."""
+    return lambda program, *arguments: subprocess.run(
+        [program, "-c", str(conf), *arguments], check=True, capture_output=True
+    )
 
 
 class ObjectsDisk(Disk):
@@ -160,6 +157,10 @@ class ObjectsDisk(Disk):
         oid, at = self._object(offset)
         self._ioctx.aio_write(oid, data, at, lambda completion: done(completion.get_return_value()))
 
+    def write(self, data: bytes, offset: int) -> None:
+        oid, at = self._object(offset)
+        self._ioctx.write(oid, data, at)
+
     def flush(self) -> None:
         """Nothing to do: what has completed is in RADOS."""
 
@@ -170,16 +171,5 @@ class ObjectsDisk(Disk):
 class Objects(Subject):
     """RADOS itself through python-rados: the floor under any client of images."""
 
-    has_images = False
-
-    def __init__(self, name: str, ioctx: Any, close: Callable[[], None]) -> None:
-        super().__init__(name)
-        self._ioctx = ioctx
-        self._close = close
-
-    def disk(self, name: str) -> Disk:
-        return ObjectsDisk(self._ioctx, name)
-
-    def close(self) -> None:
-        self._ioctx.close()
-        self._close()
+    def disk(self, name: str, size: int) -> Disk:
+        return ObjectsDisk(self.ioctx, name)
