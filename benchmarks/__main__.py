@@ -108,6 +108,10 @@ def measure(
     return figures
 
 
+def _shown(rate: float) -> str:
+    return f"{rate:,.{0 if rate >= 100 else 1}f}"
+
+
 def table(figures: Figures) -> str:
     """One row a case: the rate of each subject, and, where there are others, what ours is of theirs."""
     subjects = list(dict.fromkeys(subject for row in figures.values() for subject in row))
@@ -116,11 +120,12 @@ def table(figures: Figures) -> str:
     rows = [head]
     for case, row in figures.items():
         rates = {subject: statistics.median(figure.rate for figure in found) for subject, found in row.items()}
-        shown = [f"{rates[subject]:,.{0 if rates[subject] >= 100 else 1}f}" if subject in row else "" for subject in subjects]
+        shown = [_shown(rates[subject]) if subject in row else "" for subject in subjects]
         shown += [f"{rates[OURS] / rates[other]:.2f}" if other in row else "" for other in others]
         if LIBRBD in others:
             cpu = {subject: statistics.median(figure.cpu for figure in row[subject]) for subject in (OURS, LIBRBD)}
-            shown.append(f"{cpu[OURS] / cpu[LIBRBD]:.2f}" if "port of" not in case else "")
+            by_tool = case.startswith(("export", "import"))  # in another process
+            shown.append("" if by_tool else f"{cpu[OURS] / cpu[LIBRBD]:.2f}")
         rows.append([case, *shown])
     widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
     return "\n".join(

@@ -83,8 +83,8 @@ class ImageDisk(Disk):
 
 
 class Images(Subject):
-    """A binding: `rbd` is the module, `ioctx` of whichever rados it takes. `tool`: runs the rbd program, where what it does is
-    no method of the binding; None for rbd_native, whose library does it."""
+    """A binding: `rbd` is the module, `ioctx` of whichever rados it takes. `tool`: runs the rbd program, for what is no
+    method of the binding; None for rbd_native, whose library does it."""
 
     def __init__(
         self,

@@ -23,6 +23,7 @@ from rbd_native.constants import (
     RBD_FLAG_OBJECT_MAP_INVALID,
 )
 from rbd_native.encoding import UTime
+from rbd_native.engine import gather
 from rbd_native.rados.port import HEAD, Io, RadosError, SnapContext, Stat
 from rbd_native.striping import Layout
 from rbd_native.types import (
@@ -241,9 +242,8 @@ async def name_of(io: Io, identifier: str) -> str:
 
 async def unused(io: Io, name: str) -> None:
     """EEXIST where an image of either format has the name."""
-    for oid in (names.old_header(name), names.image_id(name)):
-        if await exists(io, oid):
-            raise RadosError(errno.EEXIST, name)
+    if any(await gather((exists(io, oid) for oid in (names.old_header(name), names.image_id(name))), 2)):
+        raise RadosError(errno.EEXIST, name)
 
 
 async def exists(io: Io, oid: str) -> bool:

@@ -161,14 +161,16 @@ class ImageContext:
 
     # --- open and close ---
 
-    async def open(self, snapshot: str | int | None = None, *, with_parent: bool = True) -> ImageContext:
-        """`with_parent` False leaves the parent alone: enough for what reads and writes nothing that it may have, but not
-        for what others may ask for, which is flattening, too."""
+    async def open(
+        self, snapshot: str | int | None, pool_config: Mapping[str, bytes], *, with_parent: bool = True
+    ) -> ImageContext:
+        """`pool_config`: the options that the pool gives its images, as just read. `with_parent` False leaves the parent
+        alone: enough for what reads and writes nothing that it may have, but not for what others may ask for, which is
+        flattening, too."""
         self._with_parent = self.serving = with_parent
         try:
             if not self.opened_read_only:
                 await self.watch.register()
-            pool_config = await headers.pool_config(self.io)
             self.fixed, header = await self._read()
             self._current(header, pool_config)
             self._check()
@@ -266,9 +268,10 @@ class ImageContext:
         with_parent: bool = True,
     ) -> ImageContext:
         """Open another image, by its id, as this one was opened."""
-        name = await headers.name_of(io, identifier)
+        reading: list[Coroutine[Any, Any, Any]] = [headers.name_of(io, identifier), headers.pool_config(io)]
+        name, pool_config = await gather(reading, 2)
         image = ImageContext(io, identifier, name, self._perform, read_only=read_only)
-        return await image.open(snap, with_parent=with_parent)
+        return await image.open(snap, pool_config, with_parent=with_parent)
 
     # --- following others ---
 

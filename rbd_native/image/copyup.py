@@ -16,13 +16,16 @@ from __future__ import annotations
 import errno
 from collections.abc import Iterator
 
+import numpy as np
+import numpy.typing as npt
+
 from rbd_native import cls_rbd, names
 from rbd_native.cls_client import mutate
 from rbd_native.constants import RBD_FEATURE_FAST_DIFF, RBD_FEATURE_OBJECT_MAP
 from rbd_native.header import INVALID_MAPS, Snapshot
 from rbd_native.image.context import ImageContext
 from rbd_native.image.head_map import HeadMap
-from rbd_native.image.reading import covered, read_parent
+from rbd_native.image.reading import covered, find_in_parent
 from rbd_native.object_map import ObjectState
 from rbd_native.rados.port import AllocHint, AssertExists, RadosError, SnapContext, Stat, WriteFull, WriteStep
 
@@ -73,7 +76,7 @@ async def copyup(image: ImageContext, objectno: int, steps: tuple[WriteStep, ...
     snapc, overlap, parent = image.snapc, image.header.parent_overlap, image.parent
     whole = not snapc.ids and any(type(step) is WriteFull for step in steps)
     # Without a parent: it has just been flattened, by somebody who has brought everything.
-    data = b"" if whole or parent is None else await read_parent(image, parent, objectno, 0, size, overlap)
+    data = b"" if whole or parent is None else await find_in_parent(image, parent, objectno, 0, size, overlap)
     extents, packed = sparse(data)
     if not extents and not steps:
         return False
@@ -158,16 +161,29 @@ def _covering(image: ImageContext, objectno: int) -> Iterator[Snapshot]:
 
 def sparse(data: bytes) -> tuple[dict[int, int], bytes]:
     """What is not zeros, in whole blocks of 4 KiB: {offset: length}, and the bytes one behind the other."""
-    extents: dict[int, int] = {}
-    zero = bytes(_BLOCK)
-    start = None
-    for offset in range(0, len(data), _BLOCK):
-        empty = data[offset : offset + _BLOCK] == zero[: len(data) - offset]
-        if empty and start is not None:
-            extents[start] = offset - start
-            start = None
-        elif not empty and start is None:
-            start = offset
-    if start is not None:
-        extents[start] = len(data) - start
+    whole = len(data) // _BLOCK
+    edges = np.flatnonzero(np.diff(_filled(data, whole), prepend=False, append=False))
+    extents = {start * _BLOCK: (end - start) * _BLOCK for start, end in edges.reshape(-1, 2).tolist()}
+    rest = len(data) - whole * _BLOCK
+    if rest and data.count(0, whole * _BLOCK) < rest:
+        last = max(extents, default=-1)
+        if extents and last + extents[last] == whole * _BLOCK:
+            extents[last] += rest
+        else:
+            extents[whole * _BLOCK] = rest
+    if extents.get(0) == len(data):
+        return extents, data
     return extents, b"".join(data[offset : offset + length] for offset, length in extents.items())
+
+
+def _filled(data: bytes, blocks: int) -> npt.NDArray[np.bool_]:
+    """For each block, whether it has anything but zeros. Most blocks tell by their first word."""
+    words = np.frombuffer(data, np.uint64, blocks * _BLOCK // 8).reshape(blocks, _BLOCK // 8)
+    if not blocks:
+        return np.zeros(0, np.bool_)
+    filled: npt.NDArray[np.bool_] = words[:, 0] != 0
+    doubtful = np.flatnonzero(~filled)
+    if len(doubtful):
+        rest = words if len(doubtful) == blocks else words[doubtful]
+        filled[doubtful] = np.bitwise_or.reduce(rest, axis=1) != 0
+    return filled

@@ -36,39 +36,59 @@ async def read(image: ImageContext, offset: int, length: int) -> bytes:
         await image.fresh()
     length = clip(image, offset, length)
     image.timestamps.read()
+    return _padded(await _find(image, offset, length), length)
+
+
+def _padded(data: bytes, length: int) -> bytes:
+    return data if len(data) == length else data.ljust(length, b"\0")
+
+
+async def _find(image: ImageContext, offset: int, length: int) -> bytes:
+    """What there is, without the zeros that may follow it: nothing, where nothing is stored."""
     extents = image.layout.extents(offset, length)
     if len(extents) == 1:
         extent = extents[0]
-        return await read_object(image, extent.objectno, extent.offset, extent.length)
+        return await find_object(image, extent.objectno, extent.offset, extent.length)
     out = bytearray(length)
     view = memoryview(out)
+    end = 0
 
     async def fetch(extent: ObjectExtent) -> None:
-        data = await read_object(image, extent.objectno, extent.offset, extent.length)
+        nonlocal end
+        data = memoryview(await find_object(image, extent.objectno, extent.offset, extent.length))
         taken = 0
         for position, size in extent.buffer_extents:
-            view[position : position + size] = data[taken : taken + size]
+            piece = data[taken : taken + size]
+            if not piece:
+                return
+            view[position : position + len(piece)] = piece
+            end = max(end, position + len(piece))
             taken += size
 
     await for_each(map(fetch, extents), FANOUT)
-    return bytes(out)
+    return bytes(view[:end])
 
 
 async def read_object(image: ImageContext, objectno: int, offset: int, length: int) -> bytes:
     """A part of one object, as the image shows it."""
+    return _padded(await find_object(image, objectno, offset, length), length)
+
+
+async def find_object(image: ImageContext, objectno: int, offset: int, length: int) -> bytes:
+    """The same without the zeros that may follow it: nothing, where nothing is stored."""
     cached = image.cache.pieces(objectno, offset, offset + length) if image.cache is not None and image.snap is None else ()
     if not cached:
         return await _stored(image, objectno, offset, length)
     if len(cached) == 1 and len(cached[0][1]) == length:
         return bytes(cached[0][1])
-    shown = bytearray(await _stored(image, objectno, offset, length))
+    shown = bytearray(_padded(await _stored(image, objectno, offset, length), length))
     for start, data in cached:
         shown[start - offset : start - offset + len(data)] = data
     return bytes(shown)
 
 
 async def _stored(image: ImageContext, objectno: int, offset: int, length: int) -> bytes:
-    """As it is in the cluster, the parent's data included."""
+    """As the cluster has it, the parent's data included."""
     # Both as of now: a clone may be flattened in the meantime, but what was missing before it was, the parent has.
     overlap, parent = image.overlap, image.parent
     keeper = image.head_map if image.snap is None else None
@@ -77,32 +97,42 @@ async def _stored(image: ImageContext, objectno: int, offset: int, length: int) 
         reply = await image.data_io.read(oid, (Read(offset, length),), snap=image.read_snap).bare()
         if reply.rv >= 0:
             data: bytes = reply.outs[0]
-            return data if len(data) == length else data.ljust(length, b"\0")
+            return data
         if reply.rv != -errno.ENOENT:
             raise RadosError(-reply.rv, oid, reply)
     if not overlap or parent is None:
-        return bytes(length)
-    return await read_parent(image, parent, objectno, offset, length, overlap)
+        return b""
+    return await find_in_parent(image, parent, objectno, offset, length, overlap)
 
 
-async def read_parent(
+async def find_in_parent(
     image: ImageContext, parent: ImageContext, objectno: int, offset: int, length: int, overlap: int
 ) -> bytes:
-    """What the parent has where a part of an object of the image lies; zeros beyond the overlap."""
+    """What the parent has where a part of an object of the image lies, without the zeros that may follow it."""
+    out = b""
     pieces = covered(image, objectno, offset, length, overlap)
-    if not pieces:
-        return bytes(length)
-    if len(pieces) == 1 and pieces[0][2] == length:
+    if len(pieces) == 1 and not pieces[0][1]:
         start, _, size = pieces[0]
-        return (await read(parent, start, size)).ljust(length, b"\0")
-    out = bytearray(length)
+        return await _find_shown(parent, start, size)
+    found: list[tuple[int, bytes]] = []
 
     async def fetch(start: int, position: int, size: int) -> None:
-        data = await read(parent, start, size)
-        out[position : position + len(data)] = data
+        found.append((position, await _find_shown(parent, start, size)))
 
     await for_each((fetch(*piece) for piece in pieces), FANOUT)
-    return bytes(out)
+    for position, data in sorted(found):
+        if data:
+            out = out.ljust(position, b"\0") + data
+    return out
+
+
+async def _find_shown(image: ImageContext, offset: int, length: int) -> bytes:
+    """The same of a parent, which is read like any image."""
+    if image.stale:
+        await image.fresh()
+    length = clip(image, offset, length)
+    image.timestamps.read()
+    return await _find(image, offset, length)
 
 
 def covered(

@@ -7,9 +7,12 @@ its header, those of format 1 in the object `rbd_children` of the clone's pool.
 from __future__ import annotations
 
 import errno
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, Final
 
 from rbd_native import cls_rbd, names
-from rbd_native.cls_client import mutate
+from rbd_native.cls_client import ClassCall, mutate
 from rbd_native.constants import RBD_FEATURE_LAYERING, RBD_OPERATION_FEATURE_CLONE_CHILD
 from rbd_native.image.context import ImageContext
 from rbd_native.rados.port import Io, RadosError
@@ -17,24 +20,38 @@ from rbd_native.types import ChildImageSpec, ParentImageSpec
 from rbd_native.watch_notify import HeaderUpdate, encode_message
 
 _NOTIFY_TIMEOUT_MS = 5000
+_NONE: Final[Mapping[str, bytes]] = MappingProxyType({})
 
 
-async def attach(child: ImageContext, spec: ParentImageSpec, overlap: int, *, old: bool) -> None:
-    """Bind a new image to its parent, the child's side first: from then on its removal clears away all of it. ENOSYS
-    without the feature layering."""
-    if not child.header.features & RBD_FEATURE_LAYERING:
-        raise RadosError(errno.ENOSYS, f"{child.name} lacks the feature layering")
-    io = child.io
-    steps = [cls_rbd.parent_attach(spec, overlap)]
+async def attach(
+    child: ChildImageSpec,
+    io: Io,
+    features: int,
+    spec: ParentImageSpec,
+    overlap: int,
+    metadata: Mapping[str, bytes] = _NONE,
+    *,
+    old: bool,
+) -> None:
+    """Bind a new image to its parent, the child's side first: from then on its removal clears away all of it.
+
+    `io`: where the child lies. `features`: of the child. `metadata`: what it is given at the same time. ENOSYS without the
+    feature layering.
+    """
+    if not features & RBD_FEATURE_LAYERING:
+        raise RadosError(errno.ENOSYS, "a clone needs the feature layering")
+    steps: list[ClassCall[Any]] = [cls_rbd.parent_attach(spec, overlap)]
     if not old:
         steps.append(cls_rbd.op_features_set(RBD_OPERATION_FEATURE_CLONE_CHILD, RBD_OPERATION_FEATURE_CLONE_CHILD))
-    await mutate(io, child.header_oid, *steps)
+    if metadata:
+        steps.append(cls_rbd.metadata_set(dict(metadata)))
+    await mutate(io, names.header(child.image_id), *steps)
     if old:
-        entry = cls_rbd.add_child(spec.pool_id, spec.image_id, spec.snap_id, child.id)
+        entry = cls_rbd.add_child(spec.pool_id, spec.image_id, spec.snap_id, child.image_id)
         await mutate(io, names.CHILDREN, entry)
         return
     parent = io.cluster.io(spec.pool_id, spec.pool_namespace)
-    await mutate(parent, names.header(spec.image_id), cls_rbd.child_attach(spec.snap_id, _spec(child)))
+    await mutate(parent, names.header(spec.image_id), cls_rbd.child_attach(spec.snap_id, child))
     await _tell(parent, spec.image_id)
 
 
@@ -43,7 +60,7 @@ async def detach(child: ImageContext, spec: ParentImageSpec) -> None:
     io = child.io
     if child.header.op_features & RBD_OPERATION_FEATURE_CLONE_CHILD:
         parent = io.cluster.io(spec.pool_id, spec.pool_namespace)
-        steps = [cls_rbd.child_detach(spec.snap_id, _spec(child)).step]
+        steps = [cls_rbd.child_detach(spec.snap_id, spec_of(child.io, child.id)).step]
         reply = await parent.write(names.header(spec.image_id), steps).bare()
         if reply.rv == 0:
             await _tell(parent, spec.image_id)
@@ -54,8 +71,9 @@ async def detach(child: ImageContext, spec: ParentImageSpec) -> None:
         raise RadosError(-reply.rv, f"parent of {child.name}")
 
 
-def _spec(child: ImageContext) -> ChildImageSpec:
-    return ChildImageSpec(child.io.pool_id, child.id, child.io.namespace)
+def spec_of(io: Io, identifier: str) -> ChildImageSpec:
+    """How a parent lists a clone."""
+    return ChildImageSpec(io.pool_id, identifier, io.namespace)
 
 
 async def _tell(io: Io, identifier: str) -> None:

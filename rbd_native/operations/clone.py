@@ -10,12 +10,15 @@ from __future__ import annotations
 import contextlib
 import errno
 import re
+from collections.abc import Coroutine
 from dataclasses import replace
+from typing import Any
 
 from rbd_native import cls_rbd
 from rbd_native import header as headers
-from rbd_native.cls_client import mutate
+from rbd_native.cls_client import call_optional
 from rbd_native.constants import RBD_FEATURE_LAYERING
+from rbd_native.engine import gather
 from rbd_native.image.context import ImageContext
 from rbd_native.operations import bond, create, remove
 from rbd_native.operations.open import open_image
@@ -33,8 +36,9 @@ async def clone(
     """`wish.size` is the parent's to say. ENOENT, EEXIST, EINVAL (not protected, name, format), ENOSYS (layering),
     EDOM (order), EXDEV (format 1 into another namespace)."""
     settings = Settings(io.cluster.conf_get, await headers.pool_config(io))
-    old = await old_format(io, settings, clone_format)
-    parent = await open_image(parent_io, name=parent_name, snapshot=snapshot, read_only=True)
+    opening: list[Coroutine[Any, Any, Any]] = [old_format(io, settings, clone_format)]
+    opening.append(open_image(parent_io, name=parent_name, snapshot=snapshot, read_only=True))
+    old, parent = await gather(opening, 2)
     try:
         if parent.old_format:
             raise RadosError(errno.ENOENT, f"image {parent_name} has format 1: no clone could name it")
@@ -42,9 +46,16 @@ async def clone(
             raise RadosError(errno.EINVAL, "an image needs a name")
         wish = inherit(parent, masked(wish), parent.header.features)
         _check(parent, io, wish, old=old)
-        identifier = await create.create(io, name, wish)
+        preparing: list[Coroutine[Any, Any, Any]] = [create.prepare(io, name, wish)]
+        preparing.append(headers.metadata(parent.io, parent.header_oid))
+        plan, metadata = await gather(preparing, 2)
+        identifier = await create.lay_out(io, name, plan)
         try:
-            await _bind(parent, io, identifier, old=old)
+            spec = ParentImageSpec(parent.io.pool_id, parent.io.namespace, parent.id, parent.read_snap)
+            child = bond.spec_of(io, identifier)
+            await bond.attach(child, io, plan.features, spec, parent.size, metadata, old=old)
+            if old:
+                await _still_protected(parent)
         except RadosError:
             # The first error is the one that counts; what cannot be undone now, `remove` of the name clears away.
             with contextlib.suppress(RadosError):
@@ -94,25 +105,10 @@ def _check(parent: ImageContext, io: Io, wish: create.Wish, *, old: bool) -> Non
         raise RadosError(errno.EXDEV, "clones of format 1 stay in their parent's namespace")
 
 
-async def _bind(parent: ImageContext, io: Io, identifier: str, *, old: bool) -> None:
-    child = await open_image(io, identifier=identifier)
-    try:
-        spec = ParentImageSpec(parent.io.pool_id, parent.io.namespace, parent.id, parent.read_snap)
-        await bond.attach(child, spec, parent.size, old=old)
-        if old:
-            await _still_protected(parent)
-        metadata = await headers.metadata(parent.io, parent.header_oid)
-        if metadata:
-            await mutate(io, child.header_oid, cls_rbd.metadata_set(metadata))
-        await child.changed()
-    finally:
-        await child.close()
-
-
 async def _still_protected(parent: ImageContext) -> None:
     """Whoever unprotects looks for clones after he said so: either he has seen this one, or it sees him."""
-    header = await headers.refresh(parent.io, parent.id, read_only=True)
-    for snapshot in header.snapshots:
-        if snapshot.info.id == parent.read_snap and snapshot.protection == ProtectionStatus.PROTECTED:
-            return
-    raise RadosError(errno.EINVAL, "the parent snapshot is not protected any more")
+    status = await call_optional(
+        parent.io, parent.header_oid, cls_rbd.get_protection_status(parent.read_snap), ProtectionStatus.UNPROTECTED
+    )
+    if status != ProtectionStatus.PROTECTED:
+        raise RadosError(errno.EINVAL, "the parent snapshot is not protected any more")

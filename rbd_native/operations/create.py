@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -26,6 +26,7 @@ from rbd_native.constants import (
     RBD_FEATURES_IMPLICIT,
     RBD_MAX_OBJECT_MAP_OBJECTS,
 )
+from rbd_native.engine import gather
 from rbd_native.object_map import ObjectState
 from rbd_native.operations import pool
 from rbd_native.options import Settings
@@ -62,8 +63,14 @@ class Plan:
 
 async def create(io: Io, name: str, wish: Wish) -> str:
     """Create it, and give its id. EEXIST, EINVAL, EDOM (order), ENOSYS (features), ENOENT (namespace or data pool)."""
-    settings = Settings(io.cluster.conf_get, await headers.pool_config(io))
-    await headers.unused(io, name)
+    return await lay_out(io, name, await prepare(io, name, wish))
+
+
+async def prepare(io: Io, name: str, wish: Wish) -> Plan:
+    """Everything that can refuse it, without changing anything."""
+    reading: list[Coroutine[Any, Any, Any]] = [headers.unused(io, name), headers.pool_config(io)]
+    _, pool_config = await gather(reading, 2)
+    settings = Settings(io.cluster.conf_get, pool_config)
     plan = await _plan(io, wish, order_of(wish, settings), settings)
     if settings.flag("rbd_validate_pool"):
         await pool.validate(plan.data_io or io)
@@ -71,7 +78,7 @@ async def create(io: Io, name: str, wish: Wish) -> str:
         await call(io, names.DIRECTORY, cls_rbd.dir_state_assert(DirectoryState.READY))
     if not name:
         raise RadosError(errno.EINVAL, "an image needs a name")
-    return await _lay_out(io, name, plan)
+    return plan
 
 
 def order_of(wish: Wish, settings: Settings) -> int:
@@ -147,7 +154,8 @@ def _check_features(features: int, objects: int) -> None:
         raise RadosError(errno.ENOSYS, "journaling is not supported yet")
 
 
-async def _lay_out(io: Io, name: str, plan: Plan) -> str:
+async def lay_out(io: Io, name: str, plan: Plan) -> str:
+    """What :func:`prepare` has planned; the id."""
     identifier = names.new_id(io.cluster.instance_id())
     prefix = names.data_prefix(identifier, io.pool_id, plan.data_io is not None)
     if not names.prefix_fits(prefix):

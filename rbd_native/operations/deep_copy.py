@@ -85,7 +85,9 @@ def _versions(source: ImageContext) -> list[Snapshot | None]:
 async def _same_parent(source: ImageContext, target: ImageContext, clone_format: int) -> None:
     assert source.header.parent is not None
     old = await clone.old_format(target.io, target.settings, clone_format)
-    await bond.attach(target, source.header.parent, source.widest_overlap, old=old)
+    child = bond.spec_of(target.io, target.id)
+    parent, features = source.header.parent, target.header.features
+    await bond.attach(child, target.io, features, parent, source.widest_overlap, old=old)
     await target.changed()
     await target.fresh()
 

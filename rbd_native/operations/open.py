@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Coroutine
+from typing import Any
 
 from rbd_native import header as headers
 from rbd_native import names
+from rbd_native.engine import gather
 from rbd_native.image.context import ImageContext
 from rbd_native.image.io import apply
 from rbd_native.image.write_cache import WriteCache
@@ -24,16 +27,21 @@ async def open_image(
     serves_mirroring: bool = False,
 ) -> ImageContext:
     """RadosError ENOENT, or ENOSYS for what this release does not keep up yet."""
-    if identifier is None:
-        assert name is not None
-        identifier = await _identify(io, name)
-    else:
-        name = await headers.name_of(io, identifier)
+    reading: list[Coroutine[Any, Any, Any]] = [_named(io, name, identifier), headers.pool_config(io)]
+    (name, identifier), pool_config = await gather(reading, 2)
     image = ImageContext(io, identifier, name, SERVED, read_only=read_only)
     image.serves_mirroring = int(serves_mirroring)
-    await image.open(snapshot, with_parent=with_parent)
+    await image.open(snapshot, pool_config, with_parent=with_parent)
     image.cache = WriteCache.of(image, apply)
     return image
+
+
+async def _named(io: Io, name: str | None, identifier: str | None) -> tuple[str, str]:
+    """The name and the id, of which one is known."""
+    if identifier is not None:
+        return await headers.name_of(io, identifier), identifier
+    assert name is not None
+    return name, await _identify(io, name)
 
 
 async def _identify(io: Io, name: str) -> str:

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import errno
+from collections.abc import Coroutine
+from typing import Any
 
 from rbd_native import cls_rbd, names
 from rbd_native import header as headers
 from rbd_native.cls_client import call, mutate
+from rbd_native.engine import gather
 from rbd_native.image.context import ImageContext
 from rbd_native.operations import rename_old
 from rbd_native.rados.port import Create, RadosError, Remove
@@ -35,8 +38,10 @@ async def rename(image: ImageContext, destination: str) -> None:
 async def apply(image: ImageContext, destination: str) -> None:
     """What whoever owns the image does for :func:`rename`."""
     io = image.io
-    source = await call(io, names.DIRECTORY, cls_rbd.dir_get_name(image.id))
-    await headers.unused(io, destination)
+    looking: list[Coroutine[Any, Any, Any]] = []
+    looking.append(call(io, names.DIRECTORY, cls_rbd.dir_get_name(image.id)))
+    looking.append(headers.unused(io, destination))
+    source, _ = await gather(looking, 2)
     await io.write(names.image_id(destination), [Create(), cls_rbd.set_id(image.id).step])
     try:
         await mutate(io, names.DIRECTORY, cls_rbd.dir_rename_image(source, destination, image.id))
