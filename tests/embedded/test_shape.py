@@ -24,6 +24,7 @@ OURS = {
 EXTRA = {
     "Completion": {"finish"},
     "Ioctx": {"rbd_native_port"},
+    "Rados": {"rbd_native_port"},
     "ReadOp": {"add", "take"},
     "ReadOpCtx": {"add", "take"},
     "OmapIterator": {"fill"},

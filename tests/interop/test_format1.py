@@ -237,33 +237,6 @@ def test_sequences(twins: Twins, script: list[tuple[str, tuple[Any, ...]]]) -> N
         forget(twins)
 
 
-@pytest.mark.parametrize("state", ["writable", "read-only", "snapshot", "closed"])
-@settings(max_examples=60, deadline=None, phases=PHASES, suppress_health_check=list(HealthCheck))
-@given(call=calls)
-def test_which_error_comes_first(
-    twins: Twins, states: dict[str, Pair], state: str, call: tuple[str, tuple[Any, ...]]
-) -> None:
-    states[state].all([call])
-
-
-@pytest.fixture(scope="module")
-def states(twins: Twins) -> Iterator[dict[str, Pair]]:
-    """Images whose handles are what the key says."""
-    hows: dict[str, dict[str, Any]] = {"read-only": {"read_only": True}, "snapshot": {"snapshot": "a"}}
-    pairs = {name: Pair(twins) for name in ("writable", "read-only", "snapshot", "closed")}
-    for name, pair in pairs.items():
-        pair.on_pool("create", name, SIZE, ORDER, True)
-        pair.open(name)
-        pair.all([("write", (b"then", 0)), ("create_snap", ("a",)), ("write", (b"now", 0))])
-        pair.open(name, **hows.get(name, {}))
-    for handle in pairs["closed"].handles:
-        handle.close()
-    yield pairs
-    for pair in pairs.values():
-        pair.close()
-    forget(twins)
-
-
 # --- calls of a pool -------------------------------------------------------------------------------------------------
 
 
@@ -454,3 +427,33 @@ def test_turns(ioctx: Any, maker: Any) -> None:
             mine.remove_snap(name)
     sides(maker)[1].RBD().remove(ioctx, "image")
     assert set(contents(rados, ioctx)) <= {"rbd_directory", "rbd_info"}
+
+
+# --- handles that stay open until the last test ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("state", ["writable", "read-only", "snapshot", "closed"])
+@settings(max_examples=60, deadline=None, phases=PHASES, suppress_health_check=list(HealthCheck))
+@given(call=calls)
+def test_which_error_comes_first(
+    twins: Twins, states: dict[str, Pair], state: str, call: tuple[str, tuple[Any, ...]]
+) -> None:
+    states[state].all([call])
+
+
+@pytest.fixture(scope="module")
+def states(twins: Twins) -> Iterator[dict[str, Pair]]:
+    """Images whose handles are what the key says."""
+    hows: dict[str, dict[str, Any]] = {"read-only": {"read_only": True}, "snapshot": {"snapshot": "a"}}
+    pairs = {name: Pair(twins) for name in ("writable", "read-only", "snapshot", "closed")}
+    for name, pair in pairs.items():
+        pair.on_pool("create", name, SIZE, ORDER, True)
+        pair.open(name)
+        pair.all([("write", (b"then", 0)), ("create_snap", ("a",)), ("write", (b"now", 0))])
+        pair.open(name, **hows.get(name, {}))
+    for handle in pairs["closed"].handles:
+        handle.close()
+    yield pairs
+    for pair in pairs.values():
+        pair.close()
+    forget(twins)
