@@ -43,7 +43,7 @@ def state_objects(backend: Backend, ioctx: Any) -> list[str]:
     return sorted(found.key for found in ioctx.list_objects() if found.key.startswith("rbd_mirror_snapshot."))
 
 
-@pytest.mark.parametrize("features", [1, 5, 61])
+@pytest.mark.parametrize("features", [1, 61])
 def test_hand_over(backend: Backend, features: int) -> None:
     """Who writes hears of it at once, and writes again when it is primary again."""
     ioctx, other = backend.ioctx(), backend.ioctx(cluster=backend.connect())
