@@ -16,9 +16,6 @@ from __future__ import annotations
 import errno
 from collections.abc import Iterator
 
-import numpy as np
-import numpy.typing as npt
-
 from rbd_native import cls_rbd, names
 from rbd_native.cls_client import mutate
 from rbd_native.constants import RBD_FEATURE_FAST_DIFF, RBD_FEATURE_OBJECT_MAP
@@ -28,6 +25,7 @@ from rbd_native.image.head_map import HeadMap
 from rbd_native.image.reading import covered, find_in_parent
 from rbd_native.object_map import ObjectState
 from rbd_native.rados.port import AllocHint, AssertExists, RadosError, SnapContext, Stat, WriteFull, WriteStep
+from rbd_native.zeros import filled_runs
 
 _NO_SNAPSHOTS = SnapContext(0, ())
 _BLOCK = 4096
@@ -80,7 +78,9 @@ async def copyup(image: ImageContext, objectno: int, steps: tuple[WriteStep, ...
     extents, packed = sparse(data)
     if not extents and not steps:
         return False
-    bring = (cls_rbd.sparse_copyup(extents, packed).step, AllocHint(size, size))
+    # The plain method takes the bytes as they are; of the other's input, a copy has to be made.
+    bringing = cls_rbd.copyup(packed) if list(extents) == [0] else cls_rbd.sparse_copyup(extents, packed)
+    bring = (bringing.step, AllocHint(size, size))
     if extents and snapc.ids:
         return await _under_snapshots(image, objectno, bring, steps)
     keeper = image.head_map
@@ -161,29 +161,8 @@ def _covering(image: ImageContext, objectno: int) -> Iterator[Snapshot]:
 
 def sparse(data: bytes) -> tuple[dict[int, int], bytes]:
     """What is not zeros, in whole blocks of 4 KiB: {offset: length}, and the bytes one behind the other."""
-    whole = len(data) // _BLOCK
-    edges = np.flatnonzero(np.diff(_filled(data, whole), prepend=False, append=False))
-    extents = {start * _BLOCK: (end - start) * _BLOCK for start, end in edges.reshape(-1, 2).tolist()}
-    rest = len(data) - whole * _BLOCK
-    if rest and data.count(0, whole * _BLOCK) < rest:
-        last = max(extents, default=-1)
-        if extents and last + extents[last] == whole * _BLOCK:
-            extents[last] += rest
-        else:
-            extents[whole * _BLOCK] = rest
-    if extents.get(0) == len(data):
+    runs = filled_runs(data, _BLOCK)
+    extents = {start: end - start for start, end in runs}
+    if runs == [(0, len(data))]:
         return extents, data
-    return extents, b"".join(data[offset : offset + length] for offset, length in extents.items())
-
-
-def _filled(data: bytes, blocks: int) -> npt.NDArray[np.bool_]:
-    """For each block, whether it has anything but zeros. Most blocks tell by their first word."""
-    words = np.frombuffer(data, np.uint64, blocks * _BLOCK // 8).reshape(blocks, _BLOCK // 8)
-    if not blocks:
-        return np.zeros(0, np.bool_)
-    filled: npt.NDArray[np.bool_] = words[:, 0] != 0
-    doubtful = np.flatnonzero(~filled)
-    if len(doubtful):
-        rest = words if len(doubtful) == blocks else words[doubtful]
-        filled[doubtful] = np.bitwise_or.reduce(rest, axis=1) != 0
-    return filled
+    return extents, b"".join(data[start:end] for start, end in runs)

@@ -26,6 +26,7 @@ from rbd_native.streams.codec import (
 )
 from rbd_native.streams.files import PIECE, Sink
 from rbd_native.types import ProtectionStatus, UserSnapshotNamespace
+from rbd_native.zeros import filled_runs
 
 WINDOW: Final = 6
 """How many pieces are under way at once."""
@@ -33,7 +34,7 @@ _BLOCK: Final = 64 << 10
 
 
 def is_zero(data: bytes) -> bool:
-    return data == bytes(len(data))
+    return not filled_runs(data, _BLOCK)
 
 
 # --- differences -----------------------------------------------------------------------------------------------------
@@ -199,18 +200,13 @@ async def export_raw(image: ImageContext, sink: Sink, progress: Progress) -> Non
 
 
 def _write_sparse(sink: Sink, data: bytes) -> None:
-    if is_zero(data):
-        sink.hole(len(data))
-        return
     view = memoryview(data)
-    begun = 0
-    for start in range(0, len(data), _BLOCK):
-        block = data[start : start + _BLOCK]
-        if is_zero(block):
-            sink.write(view[begun:start])
-            sink.hole(len(block))
-            begun = start + len(block)
-    sink.write(view[begun:])
+    at = 0
+    for start, end in filled_runs(data, _BLOCK):
+        sink.hole(start - at)
+        sink.write(view[start:end])
+        at = end
+    sink.hole(len(data) - at)
 
 
 async def export_with_snapshots(

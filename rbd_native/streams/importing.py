@@ -24,6 +24,7 @@ from rbd_native.streams.codec import DiffHeader, DiffReader, Extent, StreamError
 from rbd_native.streams.exporting import WINDOW
 from rbd_native.streams.files import PIECE, Source
 from rbd_native.types import ProtectionStatus
+from rbd_native.zeros import filled_runs
 
 SPARSE_SIZE: Final = 4096
 """Runs of zeros of so many bytes are not written."""
@@ -31,18 +32,14 @@ SPARSE_SIZE: Final = 4096
 
 def runs(data: bytes) -> Iterator[tuple[int, int, bool]]:
     """(start, end, whether it has data): the data cut where whole blocks of zeros begin and end."""
-    zero = bytes(SPARSE_SIZE)
-    begun, kind = 0, True
-    for start in range(0, len(data), SPARSE_SIZE):
-        block = data[start : start + SPARSE_SIZE]
-        has_data = block != zero[: len(block)]
-        if start == begun:
-            kind = has_data
-        elif has_data != kind:
-            yield begun, start, kind
-            begun, kind = start, has_data
-    if begun < len(data):
-        yield begun, len(data), kind
+    at = 0
+    for start, end in filled_runs(data, SPARSE_SIZE):
+        if start > at:
+            yield at, start, False
+        yield start, end, True
+        at = end
+    if at < len(data):
+        yield at, len(data), False
 
 
 # --- differences -----------------------------------------------------------------------------------------------------

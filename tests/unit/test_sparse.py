@@ -1,4 +1,4 @@
-"""What is taken along of the bytes that are brought or copied: all that is not zeros, in whole blocks."""
+"""What is taken along of the bytes that are brought, copied or exported: all that is not zeros, in whole blocks."""
 
 from hypothesis import given
 from hypothesis import strategies as st

@@ -1,0 +1,36 @@
+"""Runs of zeros in data: what need not be stored. Looked for in whole blocks, many at a time."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+_WORD: Final = 8
+
+
+def filled_runs(data: bytes, block: int) -> list[tuple[int, int]]:
+    """(start, end) of what is not zeros, in whole blocks of so many bytes (a multiple of 8) from the beginning; the last
+    block may be shorter."""
+    whole = len(data) // block
+    filled = np.zeros(whole + 1, np.bool_)
+    filled[:whole] = _filled(data, whole, block)
+    rest = len(data) - whole * block
+    filled[whole] = rest > 0 and data.count(0, whole * block) < rest
+    edges = np.flatnonzero(np.diff(filled, prepend=False, append=False)) * block
+    found = [(start, end) for start, end in edges.reshape(-1, 2).tolist()]
+    if filled[whole]:
+        found[-1] = (found[-1][0], len(data))
+    return found
+
+
+def _filled(data: bytes, blocks: int, block: int) -> npt.NDArray[np.bool_]:
+    """For each block, whether it has anything but zeros. Most tell by their first word."""
+    words = np.frombuffer(data, np.uint64, blocks * block // _WORD).reshape(blocks, block // _WORD)
+    filled: npt.NDArray[np.bool_] = words[:, 0] != 0
+    doubtful = np.flatnonzero(~filled)
+    if len(doubtful):
+        rest = words if len(doubtful) == blocks else words[doubtful]
+        filled[doubtful] = np.bitwise_or.reduce(rest, axis=1) != 0
+    return filled
