@@ -52,6 +52,7 @@ class ExclusiveLock:
     `owned` is true only while the lock is held and everything that goes with it is in place; `elsewhere` while another
     client is known to own it. `usage` is what operations
     on the whole image pass: while one is inside, the lock stays. `map`: the head's object map, while owned.
+    `term`: how often it was taken so far.
     """
 
     def __init__(self, image: ImageContext) -> None:
@@ -64,6 +65,7 @@ class ExclusiveLock:
         self._fetched: bytes | None = None
         self._cookie = ""
         self.owned = False
+        self.term = 0
         self.elsewhere = False
         self.automatic = True
         self.usage = WriteGate()
@@ -142,6 +144,7 @@ class ExclusiveLock:
             raise
         if self._cookie:
             self.owned = True
+            self.term += 1
             self.elsewhere = False
             spawn(self._tell(AcquiredLock(image.watch.client)), f"{image.header_oid}: notice")
 

@@ -14,10 +14,6 @@ from typing import Any
 from rbd_native.engine import PENDING, Resume, Suspension
 
 
-def _nothing() -> None:
-    """For a gate with nobody inside who takes his time."""
-
-
 class UnderWay:
     """Counts what has begun and not ended."""
 
@@ -80,7 +76,7 @@ class WriteGate(UnderWay):
         super().__init__()
         self._closings = 0
         self._outside: deque[Resume] = deque()
-        self._hurry: Callable[[], None] = _nothing
+        self._told: list[Callable[[], None]] = []
 
     async def enter(self) -> int:
         """The epoch to :meth:`leave` with. Waits while the gate is closed."""
@@ -96,7 +92,7 @@ class WriteGate(UnderWay):
         """Keep newcomers out, and wait for those inside."""
         with self._guard:
             self._closings += 1
-        self._hurry()
+        self._tell()
         await _Flush(self)
 
     @property
@@ -104,12 +100,17 @@ class WriteGate(UnderWay):
         """It is closed, or somebody waits until all inside have left."""
         return self._closings > 0
 
-    def when_closing(self, hurry: Callable[[], None]) -> None:
-        """What is to be called whenever it closes: it makes those inside come out who would else take their time."""
-        self._hurry = hurry
+    def tell(self, told: Callable[[], None]) -> None:
+        """What is to be called whenever it closes, before those inside are waited for, and when it opens."""
+        self._told.append(told)
+
+    def _tell(self) -> None:
+        for told in self._told:
+            told()
 
     def open(self) -> None:
         """Undo one :meth:`close`."""
+        self._tell()
         with self._guard:
             self._closings -= 1
             if self._closings:

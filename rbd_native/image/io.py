@@ -45,9 +45,13 @@ _ZEROES = bytes(64 << 10)
 async def write(image: ImageContext, offset: int, data: Buffer) -> int:
     """Write; the number of bytes that lay within the image."""
     begun = image.begun.count()
+    if image.ahead is not None:
+        image.ahead.changed()
     try:
         return await _write(image, offset, data)
     finally:
+        if image.ahead is not None:
+            image.ahead.changed()
         image.begun.leave(begun)
 
 
@@ -228,9 +232,13 @@ async def _each_object(
     image: ImageContext, offset: int, length: int, work: Callable[[ObjectExtent], Coroutine[Any, Any, None]]
 ) -> None:
     begun = image.begun.count()
+    if image.ahead is not None:
+        image.ahead.changed()
     try:
         await _each_object_inside(image, offset, length, work)
     finally:
+        if image.ahead is not None:
+            image.ahead.changed()
         image.begun.leave(begun)
 
 

@@ -36,6 +36,15 @@ async def read(image: ImageContext, offset: int, length: int) -> bytes:
         await image.fresh()
     length = clip(image, offset, length)
     image.timestamps.read()
+    if image.ahead is not None and length:
+        fetched = await image.ahead.read(offset, length)
+        if fetched is not None:
+            return fetched
+    return await read_now(image, offset, length)
+
+
+async def read_now(image: ImageContext, offset: int, length: int) -> bytes:
+    """The same of a range that is known to lie within the image, by asking the cluster."""
     return _padded(await _find(image, offset, length), length)
 
 
@@ -113,11 +122,11 @@ async def find_in_parent(
     pieces = covered(image, objectno, offset, length, overlap)
     if len(pieces) == 1 and not pieces[0][1]:
         start, _, size = pieces[0]
-        return await _find_shown(parent, start, size)
+        return await find(parent, start, size)
     found: list[tuple[int, bytes]] = []
 
     async def fetch(start: int, position: int, size: int) -> None:
-        found.append((position, await _find_shown(parent, start, size)))
+        found.append((position, await find(parent, start, size)))
 
     await for_each((fetch(*piece) for piece in pieces), FANOUT)
     for position, data in sorted(found):
@@ -126,8 +135,8 @@ async def find_in_parent(
     return out
 
 
-async def _find_shown(image: ImageContext, offset: int, length: int) -> bytes:
-    """The same of a parent, which is read like any image."""
+async def find(image: ImageContext, offset: int, length: int) -> bytes:
+    """As :func:`read`, without the zeros at the end: nothing, where nothing is stored."""
     if image.stale:
         await image.fresh()
     length = clip(image, offset, length)

@@ -146,7 +146,7 @@ class WriteCache:
         self._aging = False
         self._flushes = 0
         self.trusting = not settings.flag("rbd_cache_writethrough_until_flush")
-        image.gate.when_closing(self.push)
+        image.gate.tell(self.push)
 
     @classmethod
     def of(cls, image: ImageContext, store: Store) -> WriteCache | None:

@@ -14,15 +14,16 @@ from rbd_native.constants import RBD_FEATURES_IMPLICIT
 from rbd_native.engine import for_each
 from rbd_native.image import io as writing
 from rbd_native.image.context import ImageContext
-from rbd_native.image.copyup import sparse
-from rbd_native.image.reading import read
+from rbd_native.image.reading import find
 from rbd_native.operations import create
 from rbd_native.operations.clone import inherit
 from rbd_native.operations.open import open_image
 from rbd_native.operations.progress import Progress
 from rbd_native.rados.port import Io, RadosError
+from rbd_native.zeros import filled_runs
 
 _PIECE = 4 << 20
+_BLOCK = 4096
 
 
 async def copy(
@@ -61,13 +62,12 @@ async def _copy_data(source: ImageContext, target: ImageContext, progress: Progr
 
     async def piece(offset: int) -> None:
         nonlocal done
-        data = await read(source, offset, min(_PIECE, size - offset))
-        extents, _ = sparse(data)
+        data = await find(source, offset, min(_PIECE, size - offset))
         view = memoryview(data)
-        for start, length in extents.items():
-            await writing.write(target, offset + start, view[start : start + length])
+        for start, end in filled_runs(data, _BLOCK):
+            await writing.write(target, offset + start, view[start:end])
         progress.update(done, size)
-        done += len(data)
+        done += min(_PIECE, size - offset)
 
     depth = source.settings.integer("rbd_concurrent_management_ops")
     await for_each(map(piece, range(0, size, _PIECE)), depth)

@@ -23,8 +23,7 @@ from rbd_native.engine import for_each
 from rbd_native.header import Snapshot
 from rbd_native.image import io as writing
 from rbd_native.image.context import ImageContext
-from rbd_native.image.copyup import sparse
-from rbd_native.image.reading import read_object
+from rbd_native.image.reading import find_object
 from rbd_native.object_map import BitVector, ObjectMapCorrupt, ObjectState
 from rbd_native.operations import bond, clone, create, resize, snapshots
 from rbd_native.operations.copy import copy_metadata
@@ -33,6 +32,9 @@ from rbd_native.operations.progress import Progress
 from rbd_native.operations.rebuild_object_map import serving
 from rbd_native.rados.port import HEAD, Io, ListSnaps, RadosError, SnapSet
 from rbd_native.types import ProtectionStatus, UserSnapshotNamespace
+from rbd_native.zeros import filled_runs
+
+_BLOCK = 4096
 
 
 async def deep_copy(
@@ -50,6 +52,7 @@ async def deep_copy(
         await source.fresh()
     if not name:
         raise RadosError(errno.EINVAL, "an image needs a name")
+    await writing.flush(source)  # what its objects hold is compared, not what the handle has kept
     versions = _versions(source)
     bound = source.header.parent is not None and not flatten
     if bound:
@@ -206,16 +209,15 @@ async def _object(source: ImageContext, target: ImageContext, objectno: int, siz
     length = source.layout.object_extent_in(size, objectno)
     if not length:
         return
-    data = await read_object(source, objectno, 0, length)
-    extents, _ = sparse(data)
+    data = await find_object(source, objectno, 0, length)
     view = memoryview(data)
-    end = 0
-    for start, run in (*extents.items(), (length, 0)):
-        if start > end:
-            for offset, piece in source.layout.image_extents(objectno, end, start - end):
+    at = 0
+    for start, end in (*filled_runs(data, _BLOCK), (length, length)):
+        if start > at:
+            for offset, piece in source.layout.image_extents(objectno, at, start - at):
                 await writing.write_zeroes(target, offset, piece)
         taken = start
-        for offset, piece in source.layout.image_extents(objectno, start, run):
+        for offset, piece in source.layout.image_extents(objectno, start, end - start):
             await writing.write(target, offset, view[taken : taken + piece])
             taken += piece
-        end = start + run
+        at = end

@@ -11,6 +11,8 @@ from rbd_native import names
 from rbd_native.engine import gather
 from rbd_native.image.context import ImageContext
 from rbd_native.image.io import apply
+from rbd_native.image.readahead import ReadAhead
+from rbd_native.image.reading import read_now
 from rbd_native.image.write_cache import WriteCache
 from rbd_native.operations.serve import SERVED
 from rbd_native.rados.port import Io, RadosError
@@ -33,6 +35,9 @@ async def open_image(
     image.serves_mirroring = int(serves_mirroring)
     await image.open(snapshot, pool_config, with_parent=with_parent)
     image.cache = WriteCache.of(image, apply)
+    image.ahead = ReadAhead.of(image, read_now)
+    if image.ahead is not None:
+        image.gate.tell(image.ahead.changed)
     return image
 
 
