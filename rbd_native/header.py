@@ -37,6 +37,9 @@ from rbd_native.types import (
 INVALID_MAPS = RBD_FLAG_OBJECT_MAP_INVALID | RBD_FLAG_FAST_DIFF_INVALID
 """The flags of an object map that is not to be believed."""
 
+_MAX_SNAP = HEAD - 1
+"""HEAD, and the one number beyond it, are no snapshot's."""
+
 _CONF = "conf_"
 _METADATA_PAGE = 64
 _DIRECTORY_PAGE = 1024
@@ -71,7 +74,7 @@ class Header:
 
     `incompatible`: the feature bits a client must know. `parent`: of the image or of any snapshot. `bound`: the image as it
     is now has it; it may share nothing with it all the same: `parent_overlap` is 0 then, and where there is no parent.
-    `config`: the image's `conf_` metadata without that prefix.
+    An overlap that goes beyond the end of the image ends there. `config`: the image's `conf_` metadata without that prefix.
     """
 
     size: int
@@ -105,11 +108,15 @@ async def read(io: Io, identifier: str, *, read_only: bool) -> tuple[Fixed, Head
         (order, _), (features, _) = values[3], values[4]
         stripe_unit, stripe_count = 1 << order, 1
         if features & RBD_FEATURE_STRIPINGV2:
-            stripe_unit, stripe_count = await call(io, oid, cls_rbd.get_stripe_unit_count())
+            unit, count = await call(io, oid, cls_rbd.get_stripe_unit_count())
+            if unit and count:  # zeros mean the defaults, to librbd too
+                stripe_unit, stripe_count = unit, count
         try:
             layout = Layout(order, stripe_unit, stripe_count)
         except ValueError as error:
             raise RadosError(errno.EINVAL, f"{oid}: {error}") from error
+        if "\0" in prefix:
+            raise RadosError(errno.EINVAL, f"{oid}: no object can have the prefix {prefix!r}")
         header = await _assemble(io, oid, values[3:])
         if header is not None:
             return Fixed(layout, prefix, data_pool, created), header
@@ -154,16 +161,17 @@ async def _assemble(io: Io, oid: str, values: list[Any]) -> Header | None:
         raise
     return Header(
         size, features, incompatible, flags, op_features, snap_context(oid, seq, ids), snapshots,
-        parent if parent.exists else None, overlap is not None, overlap or 0, group, lock, accessed, modified,
+        parent if parent.exists else None, overlap is not None, min(overlap or 0, size), group, lock, accessed, modified,
         await config(io, oid, page),
     )  # fmt: skip
 
 
-def snap_context(oid: str, seq: int, ids: Iterable[int]) -> SnapContext:
-    """EIO unless the ids descend, from `seq` at most: an OSD would take no write with it."""
+def snap_context(oid: str, seq: int, ids: Iterable[int], code: int = errno.EBADMSG) -> SnapContext:
+    """The error `code` unless the ids descend, from `seq` at most, which is none of the reserved ones: an OSD would take
+    no write with it."""
     found = SnapContext(seq, tuple(ids))
-    if any(newer <= older for newer, older in itertools.pairwise((seq + 1, *found.ids))):
-        raise RadosError(errno.EIO, f"{oid}: snapshots {found.ids} under {seq}")
+    if seq > _MAX_SNAP or any(newer <= older for newer, older in itertools.pairwise((seq + 1, *found.ids))):
+        raise RadosError(code, f"{oid}: snapshots {found.ids} under {seq}")
     return found
 
 
@@ -180,7 +188,7 @@ async def _snapshots(io: Io, oid: str, ids: list[int]) -> tuple[Snapshot, ...]:
         ]
     values = await call_all(io, oid, calls)
     return tuple(
-        Snapshot(info, overlap is not None, overlap or 0, flags, protection)
+        Snapshot(info, overlap is not None, min(overlap or 0, info.image_size), flags, protection)
         for info, overlap, flags, protection in zip(*[iter(values)] * 4, strict=True)
     )
 

@@ -78,7 +78,7 @@ def _parsed(oid: str, data: bytes) -> format1.Header:
 def _header(oid: str, stored: format1.Header, lock: LockInfo, config: dict[str, bytes]) -> Header:
     """Time stamps are kept by librbd too, but never read."""
     features = _FEATURES[stored.text]
-    snapc = headers.snap_context(oid, stored.seq, (snap.id for snap in stored.snaps))
+    snapc = headers.snap_context(oid, stored.seq, (snap.id for snap in stored.snaps), errno.EIO)
     snapshots = tuple(_snapshot(snap) for snap in stored.snaps)
     return Header(
         stored.size, features, features, 0, 0, snapc, snapshots, None, False, 0, NO_GROUP, lock,

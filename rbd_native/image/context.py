@@ -33,6 +33,9 @@ from rbd_native.striping import Layout
 from rbd_native.types import EntityAddress, ParentImageSpec, UserSnapshotNamespace
 from rbd_native.watch_notify import HeaderUpdate, Message, encode_message
 
+_Line = frozenset[tuple[int, str, str]]
+"""Images, by pool, namespace and id, each of which has the next one as its parent."""
+
 
 class ImageContext:
     """One open image. `io` is where its metadata lies, `data_io` where its data objects do.
@@ -71,6 +74,7 @@ class ImageContext:
         self._perform = perform
         self.fixed: Fixed
         self._parent_spec: ParentImageSpec | None = None
+        self._line: _Line = frozenset()
         self._pool_config: Mapping[str, bytes] = {}
         self.header: Header
         self.settings: Settings
@@ -256,8 +260,11 @@ class ImageContext:
         if old is not None:
             await old.close()
         if wanted is not None:
+            line = self._line | {(self.io.pool_id, self.io.namespace, self.id)}
+            if (wanted.pool_id, wanted.pool_namespace, wanted.image_id) in line:
+                raise RadosError(errno.ELOOP, f"image {self.name} is its own ancestor")
             io = self.io.cluster.io(wanted.pool_id, wanted.pool_namespace)
-            self.parent = await self.open_relative(io, wanted.image_id, wanted.snap_id, read_only=True)
+            self.parent = await self.open_relative(io, wanted.image_id, wanted.snap_id, read_only=True, line=line)
             self._parent_spec = wanted
 
     async def open_relative(
@@ -268,11 +275,13 @@ class ImageContext:
         *,
         read_only: bool = False,
         with_parent: bool = True,
+        line: _Line = frozenset(),
     ) -> ImageContext:
-        """Open another image, by its id, as this one was opened."""
+        """Open another image, by its id, as this one was opened. `line`: of whom it is the parent, and so on."""
         reading: list[Coroutine[Any, Any, Any]] = [headers.name_of(io, identifier), headers.pool_config(io)]
         name, pool_config = await gather(reading, 2)
         image = ImageContext(io, identifier, name, self._perform, read_only=read_only)
+        image._line = line
         return await image.open(snap, pool_config, with_parent=with_parent)
 
     # --- following others ---

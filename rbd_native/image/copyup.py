@@ -22,7 +22,7 @@ from rbd_native.constants import RBD_FEATURE_FAST_DIFF, RBD_FEATURE_OBJECT_MAP
 from rbd_native.header import INVALID_MAPS, Snapshot
 from rbd_native.image.context import ImageContext
 from rbd_native.image.head_map import HeadMap
-from rbd_native.image.reading import covered, find_in_parent
+from rbd_native.image.reading import find_in_parent
 from rbd_native.object_map import ObjectState
 from rbd_native.rados.port import AllocHint, AssertExists, RadosError, SnapContext, Stat, WriteFull, WriteStep
 from rbd_native.zeros import filled_runs
@@ -35,7 +35,7 @@ def has_parent_at(image: ImageContext, objectno: int) -> bool:
     """Whether the parent has anything where the object lies."""
     if image.parent is None:
         return False
-    return bool(covered(image, objectno, 0, image.layout.object_size, image.header.parent_overlap))
+    return image.layout.object_extent_in(image.header.parent_overlap, objectno) > 0
 
 
 async def apply(image: ImageContext, objectno: int, steps: tuple[WriteStep, ...]) -> None:
@@ -153,9 +153,8 @@ def _unchanged(image: ImageContext) -> ObjectState:
 
 
 def _covering(image: ImageContext, objectno: int) -> Iterator[Snapshot]:
-    size = image.layout.object_size
     for snapshot in reversed(image.header.snapshots):  # oldest first
-        if snapshot.parent_overlap and covered(image, objectno, 0, size, snapshot.parent_overlap):
+        if image.layout.object_extent_in(snapshot.parent_overlap, objectno):
             yield snapshot
 
 

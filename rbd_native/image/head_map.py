@@ -23,6 +23,7 @@ from rbd_native.constants import (
     RBD_FEATURE_OBJECT_MAP,
     RBD_FLAG_FAST_DIFF_INVALID,
     RBD_FLAG_OBJECT_MAP_INVALID,
+    RBD_MAX_OBJECT_MAP_OBJECTS,
 )
 from rbd_native.engine import KeyedMutex, gather
 from rbd_native.object_map import BitVector, ObjectMapCorrupt, ObjectState
@@ -53,9 +54,17 @@ class HeadMap:
     @classmethod
     async def open(cls, image: ImageContext, fetched: bytes | None = None) -> HeadMap | None:
         """Lock and load it, unless :meth:`fetch` has done that; None where the image has none. The caller holds the
-        image's lock."""
+        image's lock.
+
+        EROFS where the image has more objects than a map can have, unless its map is said to be invalid: then it has none.
+        """
         if not image.header.features & RBD_FEATURE_OBJECT_MAP:
             return None
+        objects = image.layout.object_count(image.header.size)
+        if objects > RBD_MAX_OBJECT_MAP_OBJECTS:
+            if image.header.flags & RBD_FLAG_OBJECT_MAP_INVALID:
+                return None
+            raise RadosError(errno.EROFS, f"{image.name}: {objects} objects are too many for an object map")
         keeper = cls(image)
         if fetched is None:
             await keeper._lock()

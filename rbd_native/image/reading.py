@@ -150,9 +150,8 @@ def covered(
     """The parts of an object's range that the parent has: (image offset, offset from the range's start, length)."""
     pieces: list[tuple[int, int, int]] = []
     position = 0
-    for start, size in image.layout.image_extents(objectno, offset, length):
-        shared = min(size, overlap - start)
-        if shared > 0:
-            pieces.append((start, position, shared))
+    shared = max(image.layout.object_extent_in(overlap, objectno) - offset, 0)
+    for start, size in image.layout.image_extents(objectno, offset, min(length, shared)):
+        pieces.append((start, position, size))
         position += size
     return pieces

@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 from array import array
 from collections.abc import Iterable, Sequence
+from itertools import chain
 
 from rbd_native import cls_rbd, names
 from rbd_native.cls_client import call
@@ -17,6 +18,7 @@ from rbd_native.constants import (
     RBD_FEATURE_LAYERING,
     RBD_FEATURE_OBJECT_MAP,
     RBD_FEATURES_IMPLICIT,
+    RBD_MAX_OBJECT_MAP_OBJECTS,
     RBD_SNAP_CREATE_SKIP_QUIESCE,
 )
 from rbd_native.engine import for_each
@@ -122,15 +124,16 @@ async def _changes(source: ImageContext, ids: Sequence[int], count: int) -> list
     return changed
 
 
-def _with_overlap(source: ImageContext, changed: array[int], before: int, now: int) -> list[int]:
-    """And those objects of which the parent shows more, or less, than in the version before."""
+def _with_overlap(source: ImageContext, changed: array[int], before: int, now: int) -> tuple[array[int], range]:
+    """And those objects, as the second part, of which the parent shows more, or less, than in the version before."""
     low, high = sorted((before, now))
-    return sorted({*changed, *source.layout.object_range(low, high - low)}) if low < high else list(changed)
+    shared = source.layout.object_range(low, high - low)
+    return array("Q", (number for number in changed if number not in shared)), shared
 
 
 async def _candidates(source: ImageContext, ids: Sequence[int], count: int) -> Iterable[int]:
     """The objects that may have existed at any of the versions."""
-    if not source.header.features & RBD_FEATURE_OBJECT_MAP:
+    if not source.header.features & RBD_FEATURE_OBJECT_MAP or count > RBD_MAX_OBJECT_MAP_OBJECTS:
         return range(count)
     flags = {snapshot.info.id: snapshot.flags for snapshot in source.header.snapshots} | {HEAD: source.header.flags}
     union = BitVector(count)
@@ -163,12 +166,14 @@ async def _replay(
     ids = [HEAD if version is None else version.info.id for version in versions]
     sizes = [source.header.size if version is None else version.info.image_size for version in versions]
     overlaps = [source.header.parent_overlap if version is None else version.parent_overlap for version in versions]
-    count = source.layout.object_count(max(sizes, default=0))
+    largest = max(sizes, default=0)
+    resize.check_map(target, largest)
+    count = source.layout.object_count(largest)
     changed = await _changes(source, ids, count)
     shared = 0 if target.parent is None else target.overlap
     befores = [shared, *overlaps]
     plans = [_with_overlap(source, *item) for item in zip(changed, befores, overlaps, strict=False)]
-    total = sum(map(len, plans))
+    total = sum(len(objects) + shared.stop - shared.start for objects, shared in plans)
     done = 0
     at = source.snap
 
@@ -185,7 +190,7 @@ async def _replay(
                 await resize.resize(target, size)
                 await target.fresh()
             depth = source.settings.integer("rbd_concurrent_management_ops")
-            await for_each((again(objectno, size) for objectno in objects), depth)
+            await for_each((again(objectno, size) for objectno in chain(*objects)), depth)
             if version is not None:
                 await _snapshot(target, version)
     finally:

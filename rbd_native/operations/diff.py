@@ -42,6 +42,7 @@ U64 = npt.NDArray[np.uint64]
 _DEPTH: Final = 64
 """How many object sets are under way at once: a question each, and little to remember."""
 _CHUNK_OBJECTS: Final = 1 << 18
+_MANY_SETS: Final = 1 << 26
 
 
 async def changes(
@@ -160,8 +161,13 @@ class _Level:
         return np.union1d(own, self._parent._touching(low, min(high, self._image.overlap), period))
 
     def _touching(self, low: int, high: int, period: int) -> U64:
-        """The suspects, as numbers of the sets of an image that has this as its parent."""
-        sets, own = self._suspects(low, high), self._layout.period
+        """The suspects, as numbers of the sets of an image that has this as its parent: all that there are, where this has
+        no map, or so many more sets that it would take long to tell."""
+        own = self._layout.period
+        unknown = self._present is None and self._folded is None
+        if low < high and (unknown or (high - low) // own > _MANY_SETS):
+            return np.arange(low // period, (high - 1) // period + 1, dtype=np.uint64)
+        sets = self._suspects(low, high)
         if own == period:
             return sets
         parts = [

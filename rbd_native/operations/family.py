@@ -65,10 +65,16 @@ async def children_of(io: Io, identifier: str, snap: int) -> AsyncIterator[Relat
 async def descendants(image: ImageContext) -> list[Relative]:
     """The clones, their clones, and so on; each before its own."""
     found: list[Relative] = []
+    # An image may be said to descend from itself.
+    seen = {(image.io.pool_id, image.io.namespace, image.id)}
     pending = await children(image)
     while pending:
         child = pending.pop(0)
         found.append(child)
+        key = (child.pool_id, child.pool_namespace, child.image_id)
+        if key in seen:
+            continue
+        seen.add(key)
         io = image.io.cluster.io(child.pool_id, child.pool_namespace)
         _, header = await headers.read(io, child.image_id, read_only=True)
         for snap in header.snapc.ids:

@@ -21,14 +21,14 @@ from rbd_native.constants import (
 from rbd_native.engine import for_each
 from rbd_native.image.context import ImageContext
 from rbd_native.object_map import BitVector, ObjectState
+from rbd_native.operations.presence import listed, listing_pays
 from rbd_native.operations.progress import Progress
-from rbd_native.rados.port import HEAD, Clone, ListSnaps, PoolStats, RadosError, SnapSet, Stat, WriteFull
+from rbd_native.operations.resize import check_map
+from rbd_native.rados.port import HEAD, Clone, ListSnaps, RadosError, SnapSet, Stat, WriteFull
 from rbd_native.types import LockType
 from rbd_native.watch_notify import RebuildObjectMap
 
 _FLAGS = RBD_FLAG_OBJECT_MAP_INVALID | RBD_FLAG_FAST_DIFF_INVALID
-_LISTING_PAYS = 16
-"""Listing an object of the pool costs about this much less than asking for one of the image."""
 
 
 async def rebuild(image: ImageContext, progress: Progress | None = None) -> None:
@@ -55,6 +55,7 @@ def _check(image: ImageContext) -> None:
 async def apply(image: ImageContext, progress: Progress | None = None) -> None:
     """What whoever owns the image does for :func:`rebuild`."""
     _check(image)
+    check_map(image, image.header.size)
     await image.gate.close()
     try:
         bits = BitVector(image.layout.object_count(image.header.size))
@@ -74,6 +75,7 @@ async def apply(image: ImageContext, progress: Progress | None = None) -> None:
 
 async def _snapshot(image: ImageContext, snap: int, size: int, progress: Progress) -> None:
     """A snapshot does not change: no write need be kept out."""
+    check_map(image, size)
     bits = BitVector(image.layout.object_count(size))
     await _examine(image, bits, progress, snap)
     await image.io.write(names.object_map(image.id, snap), [WriteFull(bits.encode())])
@@ -83,10 +85,9 @@ async def _snapshot(image: ImageContext, snap: int, size: int, progress: Progres
 
 async def _examine(image: ImageContext, bits: BitVector, progress: Progress, snap: int = HEAD) -> None:
     total = len(bits)
-    stats: PoolStats = await image.io.cluster.pool_stats(image.data_io.pool_id)
     # A listing shows heads alone: what only a snapshot still has must be asked for.
-    listing = snap == HEAD and stats.objects < total * _LISTING_PAYS
-    found = await _listed(image, total) if listing else range(total)
+    listing = snap == HEAD and await listing_pays(image, total)
+    found = await listed(image, 0, total) if listing else range(total)
     done = 0
 
     async def step(objectno: int) -> None:
@@ -98,21 +99,6 @@ async def _examine(image: ImageContext, bits: BitVector, progress: Progress, sna
         progress.update(done, len(found))
 
     await for_each(map(step, found), image.settings.integer("rbd_concurrent_management_ops"))
-
-
-async def _listed(image: ImageContext, total: int) -> list[int]:
-    """The numbers of the image's objects that the pool has."""
-    prefix = image.fixed.prefix + "."
-    found: list[int] = []
-    async for name in image.data_io.list_objects():
-        if name.startswith(prefix):
-            try:
-                objectno = int(name.removeprefix(prefix), 16)
-            except ValueError:
-                continue
-            if objectno < total and image.object_name(objectno) == name:
-                found.append(objectno)
-    return sorted(found)
 
 
 async def _state(image: ImageContext, objectno: int, snap: int) -> ObjectState:

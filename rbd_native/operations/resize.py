@@ -8,6 +8,9 @@ reads as zeros, and doing it again finishes it. No write overlaps a resize.
 from __future__ import annotations
 
 import errno
+from array import array
+from collections.abc import Iterator
+from itertools import chain
 
 from rbd_native import cls_rbd, header_v1
 from rbd_native.constants import RBD_FEATURE_OBJECT_MAP, RBD_MAX_OBJECT_MAP_OBJECTS
@@ -15,8 +18,10 @@ from rbd_native.engine import for_each
 from rbd_native.image.context import ImageContext
 from rbd_native.image.copyup import secure
 from rbd_native.object_map import ObjectState
+from rbd_native.operations.presence import candidates
 from rbd_native.operations.progress import Progress
 from rbd_native.rados.port import RadosError, Remove, Truncate, WriteStep, Zero
+from rbd_native.striping import Layout
 from rbd_native.watch_notify import Resize
 
 
@@ -26,7 +31,7 @@ async def resize(
     """Set the size in bytes. EINVAL where it would shrink and may not, or needs too large an object map; EROFS."""
     if image.stale:
         await image.fresh()
-    _check_map(image, size)
+    check_map(image, size)
     if size == image.header.size and not image.snap_gone:
         return
     if image.frozen:
@@ -40,7 +45,8 @@ async def resize(
     )
 
 
-def _check_map(image: ImageContext, size: int) -> None:
+def check_map(image: ImageContext, size: int) -> None:
+    """EINVAL where the image keeps an object map, and one of that size in bytes has too many objects for it."""
     objects = image.layout.object_count(size)
     if image.header.features & RBD_FEATURE_OBJECT_MAP and objects > RBD_MAX_OBJECT_MAP_OBJECTS:
         raise RadosError(errno.EINVAL, f"{objects} objects are too many for an object map")
@@ -52,7 +58,7 @@ async def apply(
     """What whoever owns the image does for :func:`resize`."""
     if size < image.header.size and not allow_shrink:
         raise RadosError(errno.EINVAL, "the image would shrink")
-    _check_map(image, size)
+    check_map(image, size)
     if size == image.header.size:
         return
     await image.gate.close()
@@ -78,27 +84,38 @@ async def trim(image: ImageContext, size: int, old_size: int, progress: Progress
     kept, count = layout.object_count(size), layout.object_count(old_size)
     keeper = image.head_map
     report = progress or Progress()
-    done = 0
 
-    async def step(objectno: int) -> None:
-        nonlocal done
-        if keeper is None or keeper.may_exist(objectno) or (image.parent is not None and image.snapc.ids):
-            left, end = layout.object_extent_in(size, objectno), layout.object_extent_in(old_size, objectno)
-            await _cut(image, objectno, left, end)
-        report.update(done, total)
-        done += 1
+    async def step(objectno: int, place: int) -> None:
+        left, end = layout.object_extent_in(size, objectno), layout.object_extent_in(old_size, objectno)
+        await _cut(image, objectno, left, end)
+        report.update(place, total)
 
     # Only the last object set that remains can have objects with a tail beyond the end.
-    last_set = range(max(kept - 1, 0) // layout.stripe_count * layout.stripe_count, kept)
-    cut = [n for n in last_set if layout.object_extent_in(size, n) < layout.object_extent_in(old_size, n)]
+    last_set = max(kept - 1, 0) // layout.stripe_count * layout.stripe_count
+    cut = array("Q")
+    cut.extend(n for n in await _concerned(image, last_set, kept) if _has_tail(layout, n, size, old_size))
     total = len(cut) + count - kept
+    if total:
+        report.update(0, total)
     depth = image.settings.integer("rbd_concurrent_management_ops")
     if keeper is not None:
         await keeper.update_range(kept, count, ObjectState.PENDING, ObjectState.EXISTS)
-    await for_each(map(step, range(kept, count)), depth)
+    await for_each((step(number, number - kept) for number in await _concerned(image, kept, count)), depth)
     if keeper is not None:
         await keeper.update_range(kept, count, ObjectState.NONEXISTENT, ObjectState.PENDING)
-    await for_each(map(step, cut), depth)
+    await for_each((step(number, count - kept + place) for place, number in enumerate(cut)), depth)
+
+
+def _has_tail(layout: Layout, objectno: int, size: int, old_size: int) -> bool:
+    return layout.object_extent_in(size, objectno) < layout.object_extent_in(old_size, objectno)
+
+
+async def _concerned(image: ImageContext, start: int, end: int) -> Iterator[int]:
+    """The objects of a range that may be there, or that snapshots need: see :func:`_cut`."""
+    needed = start
+    if image.parent is not None and image.snapc.ids:
+        needed = min(max(image.layout.object_count(image.header.parent_overlap), start), end)
+    return chain(range(start, needed), await candidates(image, needed, end))
 
 
 async def _cut(image: ImageContext, objectno: int, left: int, end: int) -> None:

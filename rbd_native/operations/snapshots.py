@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import errno
 import logging
+from typing import Any
 
 from rbd_native import cls_rbd, names
 from rbd_native import header as headers
@@ -145,17 +146,20 @@ async def take(image: ImageContext, name: str, namespace: SnapshotNamespace, fla
 
 
 async def _add(image: ImageContext, name: str, namespace: SnapshotNamespace) -> int:
-    """Its id. One that another client's newer snapshot has overtaken is given back for a newer one."""
+    """Its id. One that another client's newer snapshot has overtaken is given back for a newer one. ESTALE where the header
+    tells of ids that the pool has not given yet: there would be no end to that."""
+    old, newest = image.old_format, 0
     while True:
         snap: int = await image.data_io.snap_create()
-        old = image.old_format
         record = cls_rbd.snap_add(name, snap) if old else cls_rbd.snapshot_add(name, snap, namespace)
         reply = await image.io.write(image.header_oid, [record.step]).bare()
         if reply.rv == 0:
             return snap
         await image.data_io.snap_remove(snap)
-        if reply.rv != -errno.ESTALE:
+        if reply.rv != -errno.ESTALE or snap < newest:
             raise RadosError(-reply.rv, image.header_oid, reply)
+        asking: ClassCall[Any] = cls_rbd.snap_list() if old else cls_rbd.get_snapcontext()
+        newest, _ = await call(image.io, image.header_oid, asking)
 
 
 async def _copy_map(image: ImageContext, snap: int) -> None:

@@ -9,6 +9,7 @@ from rbd_native.engine import for_each
 from rbd_native.image.context import ImageContext
 from rbd_native.image.copyup import has_parent_at
 from rbd_native.object_map import ObjectState
+from rbd_native.operations.presence import candidates
 from rbd_native.operations.progress import Progress
 from rbd_native.rados.port import RadosError, Stat
 from rbd_native.watch_notify import Sparsify
@@ -42,16 +43,15 @@ async def apply(image: ImageContext, sparse_size: int, progress: Progress | None
     _check(image, sparse_size)
     report = progress or Progress()
     count = image.layout.object_count(image.header.size)
-    done = 0
 
     async def step(objectno: int) -> None:
-        nonlocal done
         await _object(image, objectno, sparse_size)
-        report.update(done, count)
-        done += 1
+        report.update(objectno, count)
 
+    if count:
+        report.update(0, count)
     depth = image.settings.integer("rbd_concurrent_management_ops")
-    await for_each(map(step, range(count)), depth)
+    await for_each(map(step, await candidates(image, 0, count)), depth)
 
 
 async def _object(image: ImageContext, objectno: int, sparse_size: int) -> None:
