@@ -21,6 +21,7 @@ from rbd_native.header import Fixed, Header, Snapshot
 from rbd_native.image import unsupported
 from rbd_native.image.exclusive_lock import NOTIFY_TIMEOUT_MS, ExclusiveLock
 from rbd_native.image.gate import UnderWay, WriteGate
+from rbd_native.image.gathering import Gathering
 from rbd_native.image.head_map import HeadMap
 from rbd_native.image.readahead import ReadAhead
 from rbd_native.image.requests import Perform, Requests
@@ -69,6 +70,7 @@ class ImageContext:
         self.lock: ExclusiveLock | None = None
         self.parent: ImageContext | None = None
         self.cache: WriteCache | None = None
+        self.gathering: Gathering | None = None
         self.ahead: ReadAhead | None = None
         self.requests = Requests(self, perform)
         self._perform = perform

@@ -124,6 +124,9 @@ def _piece(view: memoryview, extent: ObjectExtent) -> Buffer:
 
 
 async def _write_object(image: ImageContext, extent: ObjectExtent, data: Buffer) -> None:
+    if image.gathering is not None:
+        await image.gathering.write(extent.objectno, extent.offset, data)
+        return
     size = image.layout.object_size
     step = WriteFull(data) if extent.length == size else Write(extent.offset, data)
     await apply(image, extent.objectno, (AllocHint(size, size), step))

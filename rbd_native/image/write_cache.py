@@ -19,12 +19,12 @@ from __future__ import annotations
 import errno
 import logging
 import threading
-from bisect import bisect_left, bisect_right
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from rbd_native.engine import PENDING, Resume, Signal, Suspension, Task, spawn
-from rbd_native.rados.port import AllocHint, Buffer, RadosError, Write, WriteFull, WriteStep
+from rbd_native.image.pieces import Pieces
+from rbd_native.rados.port import Buffer, RadosError, WriteStep
 
 if TYPE_CHECKING:
     from rbd_native.image.context import ImageContext
@@ -36,73 +36,6 @@ Store = Callable[["ImageContext", int, tuple[WriteStep, ...]], Awaitable[None]]
 
 _BYPASS: Final = "writethrough"
 _LATER: Final = "writeback"
-
-
-class Pieces:
-    """Bytes of an object, in disjoint pieces. What comes later replaces what was there."""
-
-    __slots__ = ("_data", "_starts", "size")
-
-    def __init__(self) -> None:
-        self._starts: list[int] = []
-        self._data: list[Buffer] = []
-        self.size = 0
-
-    def put(self, start: int, data: Buffer) -> None:
-        """`data` is kept as it is, and must not change."""
-        if not len(data):
-            return
-        starts, kept, end = self._starts, self._data, start + len(data)
-        self.size += len(data)
-        if not starts or starts[-1] + len(kept[-1]) <= start:
-            starts.append(start)
-            kept.append(data)
-            return
-        first = bisect_right(starts, start)
-        if first and starts[first - 1] + len(kept[first - 1]) > start:
-            first -= 1
-        last = bisect_left(starts, end)
-        edges: list[tuple[int, Buffer]] = []
-        for place in range(first, last):
-            begin, old = starts[place], kept[place]
-            self.size -= len(old)
-            if begin < start:
-                edges.append((begin, memoryview(old)[: start - begin]))
-            if begin + len(old) > end:
-                edges.append((end, memoryview(old)[end - begin :]))
-        self.size += sum(len(piece) for _, piece in edges)
-        edges.append((start, data))
-        edges.sort(key=lambda edge: edge[0])
-        starts[first:last] = [begin for begin, _ in edges]
-        kept[first:last] = [piece for _, piece in edges]
-
-    def within(self, start: int, end: int) -> Iterator[tuple[int, Buffer]]:
-        """(start, bytes) of what lies in a range."""
-        place = max(bisect_right(self._starts, start) - 1, 0)
-        for begin, data in zip(self._starts[place:], self._data[place:], strict=True):
-            if begin >= end:
-                return
-            low, high = max(start - begin, 0), min(end - begin, len(data))
-            if low < high:
-                yield begin + low, data if high - low == len(data) else memoryview(data)[low:high]
-
-    def runs(self) -> Iterator[tuple[int, Buffer]]:
-        """(start, bytes), neighbours joined."""
-        begin, end, gathered = 0, -1, list[Buffer]()
-        for start, data in zip(self._starts, self._data, strict=True):
-            if start != end and gathered:
-                yield begin, _joined(gathered)
-                gathered = []
-            if not gathered:
-                begin = start
-            gathered.append(data)
-            end = start + len(data)
-        if gathered:
-            yield begin, _joined(gathered)
-
-
-def _joined(pieces: list[Buffer]) -> Buffer:
-    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 
 class _Batch(Pieces):
@@ -255,7 +188,7 @@ class WriteCache:
         while (batch := self._take(objectno, kept)) is not None:
             try:
                 await self._still_allowed()
-                await self._store(self._image, objectno, self._steps(batch))
+                await self._store(self._image, objectno, batch.steps(self._image.layout.object_size))
             except RadosError as error:
                 self._error = self._error or error
             except Exception as error:
@@ -278,14 +211,6 @@ class WriteCache:
             if kept.flying is None:
                 del self._objects[objectno]
             return kept.flying
-
-    def _steps(self, batch: _Batch) -> tuple[WriteStep, ...]:
-        size = self._image.layout.object_size
-        hint = AllocHint(size, size)
-        runs = list(batch.runs())
-        if len(runs) == 1 and len(runs[0][1]) == size:
-            return (hint, WriteFull(runs[0][1]))
-        return (hint, *(Write(start, data) for start, data in runs))
 
     def _written(self, kept: _Object, batch: _Batch) -> None:
         with self._guard:

@@ -10,6 +10,7 @@ from rbd_native import header as headers
 from rbd_native import names
 from rbd_native.engine import gather
 from rbd_native.image.context import ImageContext
+from rbd_native.image.gathering import Gathering
 from rbd_native.image.io import apply
 from rbd_native.image.readahead import ReadAhead
 from rbd_native.image.reading import read_now
@@ -35,6 +36,7 @@ async def open_image(
     image.serves_mirroring = int(serves_mirroring)
     await image.open(snapshot, pool_config, with_parent=with_parent)
     image.cache = WriteCache.of(image, apply)
+    image.gathering = Gathering.of(image, apply)
     image.ahead = ReadAhead.of(image, read_now)
     if image.ahead is not None:
         image.gate.tell(image.ahead.changed)

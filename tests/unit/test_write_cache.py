@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from rbd_native.engine import Task, run
 from rbd_native.image.gate import WriteGate
-from rbd_native.image.write_cache import Pieces
+from rbd_native.image.pieces import Pieces
 
 SIZE = 64
 extents = st.tuples(st.integers(0, SIZE - 1), st.integers(0, SIZE)).map(lambda e: (e[0], min(e[1], SIZE - e[0])))
