@@ -37,8 +37,7 @@ class Side:
             image.size()  # it cuts requests off at the size it knew: so it is made to look
         try:
             yield image
-            if self.is_librbd:
-                image.flush()
+            image.flush()  # for the other library to see it; from here on both cache what is written
         finally:
             if member not in self._kept:
                 image.close()
