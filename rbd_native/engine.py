@@ -46,6 +46,7 @@ __all__ = [
     "as_future",
     "for_each",
     "gather",
+    "may_block",
     "run",
     "spawn",
 ]
@@ -385,6 +386,11 @@ def _hand_over(resume: Resume, value: Any) -> None:
             resume(value)
     finally:
         _handover.running = False
+
+
+def may_block() -> bool:
+    """Whether this thread may wait: it is no thread that completions come in, and not in the middle of waking somebody."""
+    return not threading.current_thread().daemon and not _handover.running
 
 
 class _Turn(Suspension):

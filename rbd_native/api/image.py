@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import atexit
 import datetime
 import errno
+import logging
+import os
+import threading
+import time
+import weakref
 from collections.abc import Coroutine, Iterator
 from types import TracebackType
 from typing import Any, Literal, Self
@@ -31,7 +37,7 @@ from rbd_native.api.locks import LockMethods
 from rbd_native.api.mirror_image import MirrorImageMethods
 from rbd_native.api.snapshots import SnapshotMethods
 from rbd_native.constants import RBD_WRITE_ZEROES_FLAG_THICK_PROVISION
-from rbd_native.engine import spawn
+from rbd_native.engine import PENDING, Task, may_block
 from rbd_native.errors import IncompleteWriteError, InvalidArgument, make_ex
 from rbd_native.image import io
 from rbd_native.image.context import ImageContext
@@ -42,9 +48,45 @@ from rbd_native.operations.open import open_image
 from rbd_native.operations.progress import Callback, Progress
 from rbd_native.options import METADATA_PREFIX
 from rbd_native.rados.connect import port_for
-from rbd_native.rados.port import Buffer
+from rbd_native.rados.port import Buffer, RadosError
 
 _NO_POOL = 2**64 - 1
+
+
+log = logging.getLogger(__name__)
+
+_images: weakref.WeakSet[Image] = weakref.WeakSet()
+
+
+_ABANDONED_SECONDS = 30.0
+"""For so long a close that nobody asked for is waited for: a cluster that is gone must not keep a program from ending."""
+
+
+@atexit.register
+def _close_all() -> None:
+    """The program ends with images open."""
+    _abandon([image for image in list(_images) if not image.closed])
+
+
+def _abandon(images: list[Image]) -> None:
+    """Close what nobody else will: what has been kept is written out, as by a program that closes its images."""
+    ended = threading.Semaphore(0)
+    waiting = 0
+    for image in images:
+        image.closed = True
+        if image._process == os.getpid():  # else it is the parent's, to which its connection belongs
+            task = Task(_closed(image._context, image.name)).launch()
+            waiting += task.start(lambda outcome: ended.release()) is PENDING
+    until = time.monotonic() + _ABANDONED_SECONDS
+    while waiting and may_block() and ended.acquire(timeout=max(until - time.monotonic(), 0)):
+        waiting -= 1
+
+
+async def _closed(context: ImageContext, name: str | bytes) -> None:
+    try:
+        await context.close()
+    except RadosError as error:
+        log.warning("close of image %r, which nobody closed: %s", name, error)
 
 
 @unbuilt.lacks(unbuilt.IMAGE)
@@ -94,6 +136,8 @@ class Image(AioMethods, CopyMethods, DiffMethods, FamilyMethods, LockMethods, Mi
     async def _open(self, opening: Coroutine[Any, Any, ImageContext], by_name: bool) -> None:
         self._context = await opening
         self.closed = False
+        self._process = os.getpid()
+        _images.add(self)
         if not by_name:  # the id served to find it; from here on it has a name
             self.name = shown(self._context.name)
 
@@ -127,10 +171,8 @@ class Image(AioMethods, CopyMethods, DiffMethods, FamilyMethods, LockMethods, Mi
         return False
 
     def __del__(self) -> None:
-        # Possibly in a completion thread, where nothing may wait: the watch is given up, not waited for.
         if not getattr(self, "closed", True):
-            self.closed = True
-            spawn(self._context.close(), "close of an image nobody refers to")
+            _abandon([self])
 
     def __repr__(self) -> str:
         return f"rbd.Image(ioctx, {self.name!r})"

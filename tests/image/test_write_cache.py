@@ -357,3 +357,39 @@ def test_killed(tmp_path: Path, policy: str) -> None:
                     for place in range(4):
                         assert image.read((done * 4 + place) * 4096 % SIZE, 8) in (b"%08d" % done, b"%08d" % (done + 256))
             number = flushed[-1] + 1
+
+
+ENDS = {
+    "end of the program": "image = rbd.Image(ioctx, 'image'); image.write(b'kept', 0)",
+    "nobody refers to it": "rbd.Image(ioctx, 'image').write(b'kept', 0); cluster.shutdown()",
+    "another process ends": (
+        "import os; image = rbd.Image(ioctx, 'image'); image.write(b'kept', 0)\n"
+        "if not os.fork(): sys.exit()\n"
+        "os.wait(); image.close()"
+    ),
+}
+
+
+@pytest.mark.parametrize("how", ENDS)
+def test_not_closed(tmp_path: Path, how: str) -> None:
+    """Whoever forgets to close an image has it closed for him."""
+    path = str(tmp_path / "cluster")
+    options = LATER | {"embedded_path": path}
+    program = f"""
+import sys
+import rbd_native as rbd
+from rbd_native import embedded as rados
+cluster = rados.Rados(conf={options!r})
+cluster.connect()
+ioctx = cluster.open_ioctx("rbd")
+{ENDS[how]}
+"""
+    with embedded.Rados(conf={"embedded_path": path}) as cluster, cluster.open_ioctx("rbd") as ioctx:
+        rbd.RBD().create(ioctx, "image", SIZE)
+        home = Path(__file__).parent.parent.parent
+        command = [sys.executable, "-c", program]
+        done = subprocess.run(command, cwd=home, timeout=60, capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stderr) == (0, "")
+        with rbd.Image(ioctx, "image") as image:
+            assert image.read(0, 4) == b"kept"
+            assert image.list_lockers() == []
