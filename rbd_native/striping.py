@@ -138,17 +138,18 @@ class Layout:
             return [ObjectExtent(*self._locate(offset), length, ((0, length),))]
         return list(self.iter_extents(offset, length))
 
-    def iter_extents(self, offset: int, length: int) -> Iterator[ObjectExtent]:
-        """`extents`, one at a time: takes the memory of one object's pieces, however long the range is."""
+    def iter_extents(self, offset: int, length: int, *, buffers: bool = True) -> Iterator[ObjectExtent]:
+        """`extents`, one at a time: takes the memory of one object's pieces, however long the range is; and not even that
+        without `buffers`, when each has no buffer extents."""
         end = _checked_end(offset, length)
         if length == 0:
             return
         period = self._period
         for base in range(offset - offset % period, end, period):
             low, high = max(offset, base), min(end, base + period)
-            yield from self._set_extents(low, high, offset)
+            yield from self._set_extents(low, high, offset, buffers=buffers)
 
-    def _set_extents(self, low: int, high: int, origin: int) -> Iterator[ObjectExtent]:
+    def _set_extents(self, low: int, high: int, origin: int, *, buffers: bool) -> Iterator[ObjectExtent]:
         """The object extents of image bytes low..high, all of one object set; the buffer begins at origin."""
         count, block, shift = self.stripe_count, self._block, self._shift
         first, last = low >> shift, (high - 1) >> shift
@@ -157,7 +158,7 @@ class Layout:
             start, final = blockno << shift, (blockno + (rows - 1) * count) << shift
             head, tail = max(low - start, 0), max(final + block - high, 0)
             objectno, at = self._locate(start)
-            pieces = _blocks(start - origin, count * block, rows, block, head, tail)
+            pieces = _blocks(start - origin, count * block, rows, block, head, tail) if buffers else ()
             yield ObjectExtent(objectno, at + head, rows * block - head - tail, tuple(pieces))
 
     def map_extents(self, offsets: U64, lengths: U64) -> Pieces:

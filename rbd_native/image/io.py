@@ -252,7 +252,7 @@ async def _each_object_inside(
     try:
         length = _clip_writable(image, offset, length)
         after = work if image.cache is None else partial(_after_cached, image.cache, work)
-        await for_each(map(after, image.layout.iter_extents(offset, length)), FANOUT)
+        await for_each(map(after, image.layout.iter_extents(offset, length, buffers=False)), FANOUT)
     finally:
         image.gate.leave(epoch)
 

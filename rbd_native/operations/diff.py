@@ -31,7 +31,7 @@ from rbd_native.object_map import BitVector, ObjectMapCorrupt, ObjectState
 from rbd_native.operations import snapshots
 from rbd_native.pipeline import in_order
 from rbd_native.rados.port import HEAD, ListSnaps, RadosError
-from rbd_native.snap_diff import DiffState, Fold, Intervals, joined, object_changes
+from rbd_native.snap_diff import DiffState, Fold, Intervals, common, joined, object_changes
 from rbd_native.striping import ObjectExtent
 
 Extent = tuple[int, int, bool]
@@ -43,6 +43,9 @@ _DEPTH: Final = 64
 """How many object sets are under way at once: a question each, and little to remember."""
 _CHUNK_OBJECTS: Final = 1 << 18
 _MANY_SETS: Final = 1 << 26
+_BLOCKS: Final = 1 << 13
+"""Into how many stripe units what is looked at as one is cut, at most."""
+_BLOCKS_UNDER_WAY: Final = 1 << 16
 
 
 async def changes(
@@ -132,16 +135,40 @@ class _Level:
                 yield sets, [(max(first, start), min(end, start + period)) for start in starts]
 
     async def report(self, low: int, high: int) -> AsyncGenerator[list[Extent], None]:
+        plain = self._folded is not None and self._parent is None and self._layout.stripe_count == 1
         for sets, parts in self.ranges(low, high):
-            if self._folded is None or self._parent is not None:
-                async with aclosing(in_order((self._changes(*part) for part in parts), _DEPTH)) as batches:
-                    async for batch in batches:
-                        yield batch
-            elif self._layout.stripe_count == 1:
+            if plain:
                 yield self._objects(sets, parts)
-            else:
-                for part in parts:
-                    yield self._known(*part)
+                continue
+            held: list[Extent] = []
+            async with aclosing(in_order(map(self._of_part, self._cut(parts)), self._depth)) as batches:
+                async for batch, end in batches:
+                    held = _continued(held, batch)
+                    goes_on = end % self._layout.period and held and sum(held[-1][:2]) == end
+                    yield held[:-1] if goes_on else held
+                    held = held[-1:] if goes_on else []
+            yield held
+
+    @property
+    def _blocks(self) -> int:
+        """Into how many blocks an object set is cut, at most."""
+        return 1 if self._layout.stripe_count == 1 else self._layout.period // self._layout.stripe_unit
+
+    @property
+    def _depth(self) -> int:
+        return max(min(_DEPTH, _BLOCKS_UNDER_WAY // self._blocks), _BLOCKS_UNDER_WAY // _BLOCKS)
+
+    def _cut(self, parts: list[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+        """Each object set in parts that are not too many blocks to be worked on at once."""
+        longest = self._layout.period if self._blocks <= _BLOCKS else self._layout.stripe_unit * _BLOCKS
+        for low, high in parts:
+            for start in range(low, high, longest):
+                yield start, min(high, start + longest)
+
+    async def _of_part(self, part: tuple[int, int]) -> tuple[list[Extent], int]:
+        """And where the part ends."""
+        told = self._folded is not None and self._parent is None
+        return self._known(*part) if told else await self._changes(*part), part[1]
 
     def _suspects(self, low: int, high: int) -> U64:
         """The numbers of the object sets in which something may have changed, ascending."""
@@ -187,7 +214,7 @@ class _Level:
         return [(start, end - start, data) for (start, end), data in zip(parts, exists, strict=True)]
 
     def _known(self, low: int, high: int) -> list[Extent]:
-        parts = [self._told(extent) for extent in self._layout.iter_extents(low, high - low)]
+        parts = [self._told(extent) for extent in self._layout.iter_extents(low, high - low, buffers=False)]
         return _merged(parts)
 
     def _told(self, extent: ObjectExtent) -> tuple[Intervals, Intervals]:
@@ -202,7 +229,7 @@ class _Level:
     # --- where objects, or the parent's, are asked ---
 
     async def _changes(self, low: int, high: int) -> list[Extent]:
-        extents = self._layout.extents(low, high - low)
+        extents = list(self._layout.iter_extents(low, high - low, buffers=False))
         if len(extents) == 1:
             return _merged([await self._object(extents[0])])
         return _merged(await gather(map(self._object, extents), FANOUT))
@@ -245,13 +272,28 @@ class _Level:
     async def _of_parent(self, pieces: Intervals) -> Intervals:
         """What the parent has of these ranges. What became zeros there is nothing here."""
         assert self._parent is not None
+        overlap = self._image.overlap
+        shared = [(low, min(high, overlap)) for low, high in pieces if low < overlap]
+        if not shared:
+            return []
+        start, end = shared[0][0], shared[-1][1]
+        if len(self._parent._layout.object_range(start, end - start)) < len(shared):  # all at once is less to ask
+            changes = await self._parent._changes(start, end)
+            return common(joined((at, at + length) for at, length, exists in changes if exists), shared)
         found: Intervals = []
-        for low, high in pieces:
-            high = min(high, self._image.overlap)
-            if low < high:
-                changes = await self._parent._changes(low, high)
-                found += [(at, at + length) for at, length, exists in changes if exists]
+        for low, high in shared:
+            changes = await self._parent._changes(low, high)
+            found += [(at, at + length) for at, length, exists in changes if exists]
         return found
+
+
+def _continued(held: list[Extent], batch: list[Extent]) -> list[Extent]:
+    """An extent, if any, and those of the part behind it, joined where they touch."""
+    if held and batch:
+        (start, length, exists), (following, more, same) = held[0], batch[0]
+        if start + length == following and exists == same:
+            return [(start, length + more, exists), *batch[1:]]
+    return held + batch
 
 
 def _merged(parts: list[tuple[Intervals, Intervals]]) -> list[Extent]:

@@ -45,10 +45,8 @@ async def is_owner(image: ImageContext) -> bool:
 
 
 async def owners(image: ImageContext) -> list[str]:
-    """The address of the owner, or nothing. EINVAL without the feature."""
-    await _current(image)
-    if not image.has_lock:
-        raise RadosError(errno.EINVAL, "the image has no exclusive lock")
+    """The address of the owner, or nothing. EINVAL without the feature, or where the handle cannot write."""
+    await _managed(image)
     return [str(locker.address) for locker in (await _info(image)).lockers.values()]
 
 
