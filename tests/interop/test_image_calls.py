@@ -214,3 +214,18 @@ def states(twins: Twins) -> Iterator[dict[str, Pair]]:
     for pair in pairs.values():
         pair.close()
     drop(twins)
+
+
+@pytest.mark.parametrize("how", [{"read_only": True}, {"snapshot": "s"}, {}], ids=["read-only", "snapshot", "writing"])
+def test_owners_by_handle(twins: Twins, how: dict[str, Any]) -> None:
+    """Only a handle that could have the lock tells who has it."""
+    pair = Pair(twins, SHAPES["map"])
+    try:
+        pair.open()
+        pair.call("create_snap", "s")
+        pair.open(**how)
+        assert (pair.call("lock_get_owners").raised is None) == (not how)
+    finally:
+        pair.open()
+        pair.call("remove_snap", "s")
+        pair.remove()
