@@ -41,6 +41,7 @@ _MAX_SNAP = HEAD - 1
 """HEAD, and the one number beyond it, are no snapshot's."""
 
 _CONF = "conf_"
+_ATTEMPTS = 100
 _METADATA_PAGE = 64
 _DIRECTORY_PAGE = 1024
 
@@ -97,7 +98,7 @@ class Header:
 async def read(io: Io, identifier: str, *, read_only: bool) -> tuple[Fixed, Header]:
     """Fixed and changing state of the image with this id. RadosError ENOENT where it has no header."""
     oid = names.header(identifier)
-    while True:
+    for _ in range(_ATTEMPTS):
         fixed_calls: list[ClassCall[Any]] = [
             cls_rbd.get_object_prefix(),
             cls_rbd.get_data_pool(),
@@ -120,15 +121,17 @@ async def read(io: Io, identifier: str, *, read_only: bool) -> tuple[Fixed, Head
         header = await _assemble(io, oid, values[3:])
         if header is not None:
             return Fixed(layout, prefix, data_pool, created), header
+    raise RadosError(errno.EIO, f"{oid}: a snapshot has no record")
 
 
 async def refresh(io: Io, identifier: str, *, read_only: bool) -> Header:
     """The changing state alone."""
     oid = names.header(identifier)
-    while True:
+    for _ in range(_ATTEMPTS):
         header = await _assemble(io, oid, await call_all(io, oid, _changing_calls(read_only)))
         if header is not None:
             return header
+    raise RadosError(errno.EIO, f"{oid}: a snapshot has no record")
 
 
 @cache
