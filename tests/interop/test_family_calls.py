@@ -293,3 +293,32 @@ def test_copy(twins: Twins, method: str, name: str) -> None:
 
         twins.both(copy)
         twins.both(clear)
+
+
+def test_snapshots_that_lost_their_parent(twins: Twins) -> None:
+    """librbd has flattened a head that shared nothing with the parent any more, while a snapshot did: it takes the parent
+    away from under that. Neither can be set to it; the head both can read, and ours can write and flatten."""
+    import rbd as librbd
+
+    ioctx = twins.ioctxs[0]
+    with librbd.Image(ioctx, "clone-kept") as image:
+        image.resize(0)
+        image.resize(SIZE)
+        librbd.RBD().remove(ioctx, "grandchild")
+    with librbd.Image(ioctx, "image") as image:
+        image.remove_snap("kept")
+    with librbd.Image(ioctx, "clone-kept") as image:
+        image.flatten()
+    with librbd.Image(ioctx, "image") as image:
+        assert "kept" not in {snap["name"] for snap in image.list_snaps()}
+        assert len(list(image.list_snaps())) == 3
+    for module in (librbd, rbd):
+        with module.Image(ioctx, "clone-kept") as image:
+            assert image.read(0, SIZE) == bytes(SIZE)
+            with pytest.raises(module.ImageNotFound):
+                image.set_snap("c")
+        with pytest.raises(module.ImageNotFound):
+            module.Image(ioctx, "clone-kept", "c", read_only=True)
+    with rbd.Image(ioctx, "clone-kept") as image:
+        image.write(b"data", 5)
+        assert image.read(4, 6) == b"\0data\0"
