@@ -330,6 +330,11 @@ class Saga:
         return next((every for every in self.sides if every.owns(member)), side)
 
     def _remove(self, member: Member, side: Side) -> None:
+        waiting = member.snaps and all(snap.trash for snap in member.snaps)
+        if side.is_librbd and waiting and any(snap.overlap for snap in member.snaps):
+            # librbd refuses, but not before it has taken the image off its parent's list: its snapshots lose the parent.
+            self.say("  not by librbd")
+            return
         for every in self.sides:
             every.let_go(member)
         ioctx = side.pools[member.pool]
