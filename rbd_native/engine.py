@@ -31,6 +31,7 @@ from collections.abc import (
     Iterable,
     Iterator,
 )
+from functools import partial
 from typing import Any, Final, Generic, TypeVar
 
 __all__ = [
@@ -43,6 +44,7 @@ __all__ = [
     "Signal",
     "Suspension",
     "Task",
+    "Waiting",
     "as_future",
     "for_each",
     "gather",
@@ -97,6 +99,19 @@ class Suspension:
 
     def __await__(self) -> Generator[Suspension, Any, Any]:
         return (yield self)
+
+
+class Waiting(Suspension):
+    """A wait that `begin` begins: it is called with what resumes the waiter, and gives the value that there is already, or
+    PENDING."""
+
+    __slots__ = ("_begin",)
+
+    def __init__(self, begin: Callable[[Resume], Any]) -> None:
+        self._begin = begin
+
+    def start(self, resume: Resume) -> Any:
+        return self._begin(resume)
 
 
 class Failure:
@@ -342,7 +357,7 @@ class Semaphore:
         self._queue: deque[Resume] = deque()
 
     async def __aenter__(self) -> None:
-        await _Turn(self)
+        await Waiting(self._enter)
 
     async def __aexit__(self, *exc: object) -> None:
         self._leave()
@@ -393,16 +408,6 @@ def may_block() -> bool:
     return not threading.current_thread().daemon and not _handover.running
 
 
-class _Turn(Suspension):
-    __slots__ = ("_semaphore",)
-
-    def __init__(self, semaphore: Semaphore) -> None:
-        self._semaphore = semaphore
-
-    def start(self, resume: Resume) -> Any:
-        return self._semaphore._enter(resume)
-
-
 class Mutex(Semaphore):
     """A lock that may be held across awaits."""
 
@@ -419,7 +424,7 @@ class KeyedMutex:
 
     def enter(self, key: Hashable) -> Suspension:
         """Awaiting it takes the key's lock: to be given back with :meth:`leave`."""
-        return _KeyTurn(self, key)
+        return Waiting(partial(self._enter, key))
 
     def leave(self, key: Hashable) -> None:
         with self._guard:
@@ -438,17 +443,6 @@ class KeyedMutex:
                 return PENDING
             self._queues[key] = deque()
         return None
-
-
-class _KeyTurn(Suspension):
-    __slots__ = ("_key", "_mutex")
-
-    def __init__(self, mutex: KeyedMutex, key: Hashable) -> None:
-        self._mutex = mutex
-        self._key = key
-
-    def start(self, resume: Resume) -> Any:
-        return self._mutex._enter(self._key, resume)
 
 
 class Signal:
@@ -475,23 +469,13 @@ class Signal:
 
     def wait(self) -> Suspension:
         """Awaiting it gives the value."""
-        return _Wait(self)
+        return Waiting(self._begin)
 
     def _begin(self, resume: Resume) -> Any:
         with self._guard:
             if self._value is PENDING:
                 self._waiters.append(resume)
             return self._value
-
-
-class _Wait(Suspension):
-    __slots__ = ("_signal",)
-
-    def __init__(self, signal: Signal) -> None:
-        self._signal = signal
-
-    def start(self, resume: Resume) -> Any:
-        return self._signal._begin(resume)
 
 
 class First(Suspension):

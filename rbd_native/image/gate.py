@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from rbd_native.engine import PENDING, Resume, Suspension
+from rbd_native.engine import PENDING, Resume, Waiting
 
 
 class UnderWay:
@@ -58,7 +58,7 @@ class UnderWay:
 
     async def flush(self) -> None:
         """Wait for all that has begun by now."""
-        await _Flush(self)
+        await Waiting(self._begin_flush)
 
     def _begin_flush(self, resume: Resume) -> Any:
         with self._guard:
@@ -81,7 +81,7 @@ class WriteGate(UnderWay):
     async def enter(self) -> int:
         """The epoch to :meth:`leave` with. Waits while the gate is closed."""
         while (epoch := self._try_enter()) is None:
-            await _Opening(self)
+            await Waiting(self._wait_outside)
         return epoch
 
     def _try_enter(self) -> int | None:
@@ -93,7 +93,7 @@ class WriteGate(UnderWay):
         with self._guard:
             self._closings += 1
         self._tell()
-        await _Flush(self)
+        await Waiting(self._begin_flush)
 
     @property
     def closing(self) -> bool:
@@ -125,23 +125,3 @@ class WriteGate(UnderWay):
                 return None
             self._outside.append(resume)
         return PENDING
-
-
-class _Flush(Suspension):
-    __slots__ = ("_counted",)
-
-    def __init__(self, counted: UnderWay) -> None:
-        self._counted = counted
-
-    def start(self, resume: Resume) -> Any:
-        return self._counted._begin_flush(resume)
-
-
-class _Opening(Suspension):
-    __slots__ = ("_gate",)
-
-    def __init__(self, gate: WriteGate) -> None:
-        self._gate = gate
-
-    def start(self, resume: Resume) -> Any:
-        return self._gate._wait_outside(resume)

@@ -7,18 +7,14 @@ in one operation. Each is acknowledged when its bytes are on stable storage. Wri
 from __future__ import annotations
 
 import threading
-from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 from rbd_native.engine import Signal, spawn
-from rbd_native.image.pieces import Pieces
-from rbd_native.rados.port import AllocHint, Buffer, Write, WriteFull, WriteStep
+from rbd_native.image.pieces import Pieces, Store, write_steps
+from rbd_native.rados.port import Buffer
 
 if TYPE_CHECKING:
     from rbd_native.image.context import ImageContext
-
-Store = Callable[["ImageContext", int, tuple[WriteStep, ...]], Awaitable[None]]
-"""How steps are done to a data object, by its number."""
 
 
 class _Batch(Pieces):
@@ -71,10 +67,9 @@ class Gathering:
                 kept.flying += 1
             kept.end = start + len(data)
         if batch is None:
-            size = self._image.layout.object_size
-            step = WriteFull(data) if len(data) == size else Write(start, data)
+            steps = write_steps([(start, data)], self._image.layout.object_size)
             try:
-                await self._store(self._image, objectno, (AllocHint(size, size), step))
+                await self._store(self._image, objectno, steps)
             finally:
                 self._landed(objectno, kept)
         else:
@@ -96,7 +91,7 @@ class Gathering:
     async def _send(self, objectno: int, kept: _Object, batch: _Batch) -> None:
         error: BaseException | None = None
         try:
-            await self._store(self._image, objectno, batch.steps(self._image.layout.object_size))
+            await self._store(self._image, objectno, write_steps(batch.runs(), self._image.layout.object_size))
         except BaseException as caught:  # every writer hears of it
             error = caught
         self._landed(objectno, kept)

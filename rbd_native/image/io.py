@@ -17,6 +17,7 @@ from typing import Any
 from rbd_native.engine import for_each
 from rbd_native.image import copyup
 from rbd_native.image.context import ImageContext
+from rbd_native.image.pieces import write_steps
 from rbd_native.image.reading import FANOUT, clip
 from rbd_native.image.write_cache import WriteCache
 from rbd_native.object_map import ObjectState
@@ -27,8 +28,6 @@ from rbd_native.rados.port import (
     RadosError,
     Remove,
     Truncate,
-    Write,
-    WriteFull,
     WriteSame,
     WriteStep,
     Zero,
@@ -44,15 +43,24 @@ _ZEROES = bytes(64 << 10)
 
 async def write(image: ImageContext, offset: int, data: Buffer) -> int:
     """Write; the number of bytes that lay within the image."""
-    begun = image.begun.count()
-    if image.ahead is not None:
-        image.ahead.changed()
+    begun = _begin(image)
     try:
         return await _write(image, offset, data)
     finally:
-        if image.ahead is not None:
-            image.ahead.changed()
-        image.begun.leave(begun)
+        _end(image, begun)
+
+
+def _begin(image: ImageContext) -> int:
+    """Something that changes data begins: what is flushed waits for it, what was read ahead is of no use."""
+    if image.ahead is not None:
+        image.ahead.changed()
+    return image.begun.count()
+
+
+def _end(image: ImageContext, begun: int) -> None:
+    if image.ahead is not None:
+        image.ahead.changed()
+    image.begun.leave(begun)
 
 
 async def _write(image: ImageContext, offset: int, data: Buffer) -> int:
@@ -127,9 +135,7 @@ async def _write_object(image: ImageContext, extent: ObjectExtent, data: Buffer)
     if image.gathering is not None:
         await image.gathering.write(extent.objectno, extent.offset, data)
         return
-    size = image.layout.object_size
-    step = WriteFull(data) if extent.length == size else Write(extent.offset, data)
-    await apply(image, extent.objectno, (AllocHint(size, size), step))
+    await apply(image, extent.objectno, write_steps([(extent.offset, data)], image.layout.object_size))
 
 
 async def apply(image: ImageContext, objectno: int, steps: tuple[WriteStep, ...]) -> None:
@@ -234,15 +240,11 @@ async def write_zeroes(image: ImageContext, offset: int, length: int, *, thick: 
 async def _each_object(
     image: ImageContext, offset: int, length: int, work: Callable[[ObjectExtent], Coroutine[Any, Any, None]]
 ) -> None:
-    begun = image.begun.count()
-    if image.ahead is not None:
-        image.ahead.changed()
+    begun = _begin(image)
     try:
         await _each_object_inside(image, offset, length, work)
     finally:
-        if image.ahead is not None:
-            image.ahead.changed()
-        image.begun.leave(begun)
+        _end(image, begun)
 
 
 async def _each_object_inside(

@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from typing import TYPE_CHECKING
 
 from rbd_native.rados.port import AllocHint, Buffer, Write, WriteFull, WriteStep
+
+if TYPE_CHECKING:
+    from rbd_native.image.context import ImageContext
+
+Store = Callable[["ImageContext", int, tuple[WriteStep, ...]], Awaitable[None]]
+"""How steps are done to a data object, by its number."""
 
 
 class Pieces:
@@ -71,14 +78,15 @@ class Pieces:
             yield begin, _joined(gathered)
 
 
-    def steps(self, object_size: int) -> tuple[WriteStep, ...]:
-        """What writes them, in one operation."""
-        hint = AllocHint(object_size, object_size)
-        runs = list(self.runs())
-        if len(runs) == 1 and len(runs[0][1]) == object_size:
-            return (hint, WriteFull(runs[0][1]))
-        return (hint, *(Write(start, data) for start, data in runs))
-
-
 def _joined(pieces: list[Buffer]) -> Buffer:
     return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+
+def write_steps(runs: Iterable[tuple[int, Buffer]], object_size: int) -> tuple[WriteStep, ...]:
+    """What writes runs of bytes, (start, bytes), to an object, in one operation: all of it at once where they are all of
+    it."""
+    hint = AllocHint(object_size, object_size)
+    writes = [Write(start, data) for start, data in runs]
+    if len(writes) == 1 and len(writes[0].data) == object_size:
+        return (hint, WriteFull(writes[0].data))
+    return (hint, *writes)

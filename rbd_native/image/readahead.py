@@ -64,6 +64,8 @@ class ReadAhead:
 
     async def read(self, offset: int, length: int) -> bytes | None:
         """What has been fetched, if all of it has; and have more fetched, if this looks like the next of many."""
+        if self._left < 0:  # for good
+            return None
         token = self._token()
         with self._guard:
             windows = self._covering(offset, offset + length, token)

@@ -118,7 +118,6 @@ async def find_in_parent(
     image: ImageContext, parent: ImageContext, objectno: int, offset: int, length: int, overlap: int
 ) -> bytes:
     """What the parent has where a part of an object of the image lies, without the zeros that may follow it."""
-    out = b""
     pieces = covered(image, objectno, offset, length, overlap)
     if len(pieces) == 1 and not pieces[0][1]:
         start, _, size = pieces[0]
@@ -129,10 +128,12 @@ async def find_in_parent(
         found.append((position, await find(parent, start, size)))
 
     await for_each((fetch(*piece) for piece in pieces), FANOUT)
+    out = bytearray()
     for position, data in sorted(found):
         if data:
-            out = out.ljust(position, b"\0") + data
-    return out
+            out += bytes(position - len(out))
+            out += data
+    return bytes(out)
 
 
 async def find(image: ImageContext, offset: int, length: int) -> bytes:

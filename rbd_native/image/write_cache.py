@@ -19,20 +19,16 @@ from __future__ import annotations
 import errno
 import logging
 import threading
-from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Final
 
-from rbd_native.engine import PENDING, Resume, Signal, Suspension, Task, spawn
-from rbd_native.image.pieces import Pieces
-from rbd_native.rados.port import Buffer, RadosError, WriteStep
+from rbd_native.engine import PENDING, Resume, Signal, Task, Waiting, spawn
+from rbd_native.image.pieces import Pieces, Store, write_steps
+from rbd_native.rados.port import Buffer, RadosError
 
 if TYPE_CHECKING:
     from rbd_native.image.context import ImageContext
 
 log = logging.getLogger(__name__)
-
-Store = Callable[["ImageContext", int, tuple[WriteStep, ...]], Awaitable[None]]
-"""How steps are done to a data object, by its number."""
 
 _BYPASS: Final = "writethrough"
 _LATER: Final = "writeback"
@@ -108,7 +104,7 @@ class WriteCache:
             self._aging = self._aging or ages
             full = self._later and self._size > self._target
         if launch:
-            spawn(self._write_out(objectno, kept), f"{self._image.name}: write of object {objectno}")
+            self._launch(objectno, kept)
         if full:
             self.push()
         elif ages:
@@ -117,7 +113,7 @@ class WriteCache:
     async def room(self) -> None:
         """Wait until no more is kept than may be: what each writer ends with."""
         while self._size > self._most:
-            await _Room(self)
+            await Waiting(self._wait_for_room)
 
     def _wait_for_room(self, resume: Resume) -> Any:
         with self._guard:
@@ -149,7 +145,7 @@ class WriteCache:
             for _, kept in idle:
                 kept.busy = True
         for objectno, kept in idle:
-            spawn(self._write_out(objectno, kept), f"{self._image.name}: write of object {objectno}")
+            self._launch(objectno, kept)
 
     async def _push_later(self) -> None:
         await self._image.io.cluster.sleep(self._age)
@@ -165,7 +161,7 @@ class WriteCache:
             batch = kept.waiting or kept.flying
             launch, kept.busy = not kept.busy, True
         if launch:
-            spawn(self._write_out(objectno, kept), f"{self._image.name}: write of object {objectno}")
+            self._launch(objectno, kept)
         if batch is not None:
             await batch.out.wait()
 
@@ -184,11 +180,15 @@ class WriteCache:
         if error is not None:
             raise error
 
+    def _launch(self, objectno: int, kept: _Object) -> None:
+        """For whoever has made it busy."""
+        spawn(self._write_out(objectno, kept), f"{self._image.name}: write of object {objectno}")
+
     async def _write_out(self, objectno: int, kept: _Object) -> None:
         while (batch := self._take(objectno, kept)) is not None:
             try:
                 await self._still_allowed()
-                await self._store(self._image, objectno, batch.steps(self._image.layout.object_size))
+                await self._store(self._image, objectno, write_steps(batch.runs(), self._image.layout.object_size))
             except RadosError as error:
                 self._error = self._error or error
             except Exception as error:
@@ -223,16 +223,6 @@ class WriteCache:
         batch.out.set()
         for resume in writers:
             resume(None)
-
-
-class _Room(Suspension):
-    __slots__ = ("_cache",)
-
-    def __init__(self, cache: WriteCache) -> None:
-        self._cache = cache
-
-    def start(self, resume: Resume) -> Any:
-        return self._cache._wait_for_room(resume)
 
 
 def _frozen(data: Buffer) -> Buffer:
