@@ -10,11 +10,13 @@ import contextlib
 import errno
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from typing import Any
 
 from rbd_native import cls_rbd, names
 from rbd_native.cls_client import call_optional, mutate
 from rbd_native.encoding import UTime
+from rbd_native.engine import gather
 from rbd_native.image.context import ImageContext
 from rbd_native.operations import bond, mirror_image, snapshots
 from rbd_native.operations.progress import Progress
@@ -66,18 +68,24 @@ async def removable(image: ImageContext) -> bool:
     Raises Needed: EBUSY (locked, open elsewhere), ENOTEMPTY (snapshots), EMLINK (in a group).
     """
     await owned(image)
+    looking: list[Coroutine[Any, Any, Any]] = [others_watching(image), mirror_daemons(image.io), _fresh(image)]
+    watching, daemons, _ = await gather(looking, len(looking))
     if not all(isinstance(snapshot.info.namespace, _IN_NOBODYS_WAY) for snapshot in image.header.snapshots):
         raise Needed(errno.ENOTEMPTY, f"image {image.name} has snapshots")
-    if await others_watching(image) - await mirror_daemons(image.io):
+    if watching - daemons:
         raise Needed(errno.EBUSY, f"image {image.name} is open elsewhere")
     if image.header.group.is_valid:
         raise Needed(errno.EMLINK, f"image {image.name} is in a group")
     for snapshot in image.header.snapshots:
         if snapshots.waits(snapshot.info):  # left behind by its last clone, whose client then died
             await snapshots.remove(image, snapshot)
+    await _fresh(image)
+    return not any(isinstance(snapshot.info.namespace, TrashSnapshotNamespace) for snapshot in image.header.snapshots)
+
+
+async def _fresh(image: ImageContext) -> None:
     if image.stale:
         await image.fresh()
-    return not any(isinstance(snapshot.info.namespace, TrashSnapshotNamespace) for snapshot in image.header.snapshots)
 
 
 async def others_watching(image: ImageContext) -> set[str]:
@@ -99,41 +107,58 @@ async def mirror_daemons(io: Io) -> set[str]:
 async def erase(io: Io, identifier: str, opener: Opener, progress: Progress | None = None) -> None:
     """Remove an image whose trash entry is in state NORMAL, or REMOVING from an earlier attempt. Raises Needed."""
     await _state(io, identifier, TrashImageState.REMOVING, TrashImageState.NORMAL)
+    image: ImageContext | None = None
+    async with _or_not(io, identifier):
+        try:
+            image = await opener(io, identifier)
+        except RadosError as error:
+            if error.errno != errno.ENOENT:
+                raise
+    await finish(io, identifier, image, progress)
+
+
+async def finish(io: Io, identifier: str, image: ImageContext | None, progress: Progress | None = None) -> None:
+    """The same where the entry is in state REMOVING, and the image open; it is closed. None: it has no header any more.
+
+    It is looked at anew: since it was opened it may have come to be needed.
+    """
+    if image is not None:
+        async with _or_not(io, identifier):
+            try:
+                image.stale = True
+                await _content(image, progress)
+            finally:
+                await image.close()
+    left = (gone(io, names.header(identifier)), gone(io, names.object_map(identifier)), mirror_image.forget(io, identifier))
+    await gather(left, len(left))
+    await forget(io, identifier)
+
+
+@contextlib.asynccontextmanager
+async def _or_not(io: Io, identifier: str) -> AsyncIterator[None]:
+    """Where what is inside fails, the image is not being removed any more."""
     try:
-        await _content(io, identifier, opener, progress)
+        yield
     except RadosError:
         with contextlib.suppress(RadosError):  # the reason is the error above; either state lets others try again
             await _state(io, identifier, TrashImageState.NORMAL, TrashImageState.REMOVING)
         raise
-    await gone(io, names.header(identifier))
-    await gone(io, names.object_map(identifier))
-    await mirror_image.forget(io, identifier)
-    await forget(io, identifier)
 
 
 async def _state(io: Io, identifier: str, state: TrashImageState, expected: TrashImageState) -> None:
     await mutate(io, names.TRASH, cls_rbd.trash_state_set(identifier, state, expected))
 
 
-async def _content(io: Io, identifier: str, opener: Opener, progress: Progress | None) -> None:
-    """Its data and its bond with the parent. Where there is no header any more, all that is done."""
-    try:
-        image = await opener(io, identifier)
-    except RadosError as error:
-        if error.errno != errno.ENOENT:
-            raise
-        return
-    try:
-        if not await removable(image):
-            raise Needed(errno.ENOTEMPTY, f"image {image.name} has clones")
-        await mirror_image.end(image, force=False)
-        await mirror_image.clear(image)
-        await image.under_lock(lambda: trim(image, 0, image.header.size, progress))
-        if image.header.parent is not None:
-            await bond.detach(image, image.header.parent)
-            await snapshots.sweep(image, image.header.parent)
-    finally:
-        await image.close()
+async def _content(image: ImageContext, progress: Progress | None) -> None:
+    """Its data and its bond with the parent."""
+    if not await removable(image):
+        raise Needed(errno.ENOTEMPTY, f"image {image.name} has clones")
+    await mirror_image.end(image, force=False)
+    await mirror_image.clear(image)
+    await image.under_lock(lambda: trim(image, 0, image.header.size, progress))
+    if image.header.parent is not None:
+        await bond.detach(image, image.header.parent)
+        await snapshots.sweep(image, image.header.parent)
 
 
 async def gone(io: Io, oid: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
 from typing import Any
 
 from rbd_native import header as headers
@@ -28,10 +28,13 @@ async def open_image(
     read_only: bool = False,
     with_parent: bool = True,
     serves_mirroring: bool = False,
+    pool_config: Mapping[str, bytes] | None = None,
 ) -> ImageContext:
-    """RadosError ENOENT, or ENOSYS for what this release does not keep up yet."""
-    reading: list[Coroutine[Any, Any, Any]] = [_named(io, name, identifier), headers.pool_config(io)]
-    (name, identifier), pool_config = await gather(reading, 2)
+    """What is known of its name, its id and the options of the pool need not be looked up. RadosError ENOENT, or ENOSYS for
+    what this release does not keep up yet."""
+    if name is None or identifier is None or pool_config is None:
+        reading: list[Coroutine[Any, Any, Any]] = [_named(io, name, identifier), headers.pool_config(io)]
+        (name, identifier), pool_config = await gather(reading, 2)
     image = ImageContext(io, identifier, name, SERVED, read_only=read_only)
     image.serves_mirroring = int(serves_mirroring)
     await image.open(snapshot, pool_config, with_parent=with_parent)
@@ -44,11 +47,11 @@ async def open_image(
 
 
 async def _named(io: Io, name: str | None, identifier: str | None) -> tuple[str, str]:
-    """The name and the id, of which one is known."""
-    if identifier is not None:
-        return await headers.name_of(io, identifier), identifier
-    assert name is not None
-    return name, await _identify(io, name)
+    """The name and the id, of which one is known at least."""
+    if identifier is None:
+        assert name is not None
+        return name, await _identify(io, name)
+    return name if name is not None else await headers.name_of(io, identifier), identifier
 
 
 async def _identify(io: Io, name: str) -> str:

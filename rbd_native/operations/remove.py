@@ -9,11 +9,15 @@ from __future__ import annotations
 
 import contextlib
 import errno
+from collections.abc import Coroutine, Mapping
+from typing import Any
 
 from rbd_native import cls_rbd, names
 from rbd_native import header as headers
 from rbd_native.cls_client import call_optional
-from rbd_native.operations import erase, mirror_image, old_format, pool_metadata, trash
+from rbd_native.engine import gather
+from rbd_native.image.context import ImageContext
+from rbd_native.operations import erase, mirror_image, old_format, trash
 from rbd_native.operations.progress import Progress
 from rbd_native.options import Settings
 from rbd_native.rados.port import Io, RadosError
@@ -24,7 +28,11 @@ _OURS = (TrashImageSource.REMOVING,)
 
 async def remove(io: Io, name: str, progress: Progress | None = None) -> None:
     """ENOENT, ENOTEMPTY (snapshots), EBUSY (open elsewhere), EMLINK (in a group), EINVAL (primary at another site)."""
-    identifier = await call_optional(io, names.DIRECTORY, cls_rbd.dir_get_id(name), None)
+    reading: list[Coroutine[Any, Any, Any]] = [
+        call_optional(io, names.DIRECTORY, cls_rbd.dir_get_id(name), None),
+        headers.pool_config(io),
+    ]
+    identifier, pool_config = await gather(reading, len(reading))
     if identifier is None:
         found = await _half_removed(io, name)
         if found is None:
@@ -35,14 +43,20 @@ async def remove(io: Io, name: str, progress: Progress | None = None) -> None:
             await _to_its_end(io, name, identifier, spec, progress)
             return
         await trash.restore(io, identifier, name, _OURS)  # a removal that failed was being undone: it is begun anew
-    settings = await pool_metadata.settings(io)
-    source = await _where_to(io, identifier, settings)
-    delay = 0
-    if source == TrashImageSource.USER:
-        delay = settings.integer("rbd_move_to_trash_on_remove_expire_seconds")
+    settings = Settings(io.cluster.conf_get, pool_config)
+    async with contextlib.AsyncExitStack() as closing:
+        image = await _opened(io, identifier, name, pool_config)
+        if image is not None:
+            closing.push_async_callback(image.close)
+        source = await _where_to(image, settings)
+        if source == TrashImageSource.REMOVING:
+            # It stays open meanwhile: whoever has opened it by its name until now is seen, nobody can from then on.
+            await trash.unhook(io, name, identifier, source)
+            closing.pop_all()
+            await _for_good(io, name, identifier, image, progress)
+            return
+    delay = settings.integer("rbd_move_to_trash_on_remove_expire_seconds") if source == TrashImageSource.USER else 0
     await trash.unhook(io, name, identifier, source, delay)
-    if source == TrashImageSource.REMOVING:
-        await _for_good(io, name, identifier, progress)
 
 
 async def _half_removed(io: Io, name: str) -> tuple[str, TrashImageSpec] | None:
@@ -61,36 +75,38 @@ async def _to_its_end(
     await trash.remove(io, identifier, force=True, progress=progress)
 
 
-async def _where_to(io: Io, identifier: str, settings: Settings) -> TrashImageSource:
-    """What the image is put into the trash for: to be removed at once, unless an option says otherwise.
-
-    One without a header, left behind by a create that did not finish, may go.
-    """
-    keep = settings.flag("rbd_move_to_trash_on_remove")
+async def _opened(io: Io, identifier: str, name: str, pool_config: Mapping[str, bytes]) -> ImageContext | None:
+    """None where it has no header: left behind by a create that did not finish."""
     try:
-        image = await trash.opened(io, identifier)
+        return await trash.opened(io, identifier, name, pool_config)
     except RadosError as error:
         if error.errno != errno.ENOENT:
             raise
+        return None
+
+
+async def _where_to(image: ImageContext | None, settings: Settings) -> TrashImageSource:
+    """What the image is put into the trash for: to be removed at once, unless an option says otherwise."""
+    keep = settings.flag("rbd_move_to_trash_on_remove")
+    if image is None:
         return TrashImageSource.USER if keep else TrashImageSource.REMOVING
-    try:
-        if keep:
-            await trash.make_ready(image)
-            return TrashImageSource.USER
-        source = TrashImageSource.REMOVING
-        if not await erase.removable(image):
-            source = TrashImageSource.USER_PARENT
-            if not settings.flag("rbd_move_parent_to_trash_on_remove"):
-                raise RadosError(errno.ENOTEMPTY, f"image {image.name} has clones")
-        await mirror_image.end(image, force=False)
-        return source
-    finally:
-        await image.close()
+    if keep:
+        await trash.make_ready(image)
+        return TrashImageSource.USER
+    source = TrashImageSource.REMOVING
+    if not await erase.removable(image):
+        source = TrashImageSource.USER_PARENT
+        if not settings.flag("rbd_move_parent_to_trash_on_remove"):
+            raise RadosError(errno.ENOTEMPTY, f"image {image.name} has clones")
+    await mirror_image.end(image, force=False)
+    return source
 
 
-async def _for_good(io: Io, name: str, identifier: str, progress: Progress | None) -> None:
+async def _for_good(
+    io: Io, name: str, identifier: str, image: ImageContext | None, progress: Progress | None
+) -> None:
     try:
-        await trash.remove(io, identifier, force=True, progress=progress)
+        await erase.finish(io, identifier, image, progress)
     except erase.Needed:
         # Somebody came in between, and it is whole: it gets its name back, if that is still to be had.
         with contextlib.suppress(RadosError):

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Final
 
@@ -19,6 +19,7 @@ from rbd_native import header as headers
 from rbd_native.cls_client import call, call_optional, mutate
 from rbd_native.constants import RBD_FEATURE_JOURNALING
 from rbd_native.encoding import UTime
+from rbd_native.engine import gather
 from rbd_native.image.context import ImageContext
 from rbd_native.operations import erase, mirror_image, mirroring
 from rbd_native.operations.erase import announce, forget, gone, now
@@ -44,9 +45,11 @@ async def listing(io: Io) -> list[tuple[str, TrashImageSpec]]:
     return [(key, spec) async for key, spec in headers.trash(io) if spec.source != TrashImageSource.REMOVING]
 
 
-async def opened(io: Io, identifier: str) -> ImageContext:
+async def opened(
+    io: Io, identifier: str, name: str | None = None, pool_config: Mapping[str, bytes] | None = None
+) -> ImageContext:
     """The image, for writing, without its parent."""
-    image = await open_image(io, identifier=identifier, with_parent=False)
+    image = await open_image(io, name=name, identifier=identifier, with_parent=False, pool_config=pool_config)
     if image.read_only and await mirroring.record(io, identifier) is None:
         # What kept others from writing was left behind by a client that died while it ended the mirroring.
         image.serves_mirroring = 1
@@ -99,17 +102,23 @@ async def make_ready(image: ImageContext) -> None:
 
 
 async def unhook(io: Io, name: str, identifier: str, source: TrashImageSource, delay: int = 0) -> None:
-    """Make the entry and take the name away. Each step may have been done by somebody who then died."""
+    """Make the entry and take the name away. Each step may have been done by somebody who then died. What is being removed
+    is left in that state."""
     moment = now()
     until = UTime(min(moment.sec + delay, _LAST_SECOND), moment.nsec)
     spec = TrashImageSpec(source, name, moment, until, TrashImageState.MOVING)
     await _enter(io, identifier, spec)
-    await gone(io, names.image_id(name))
+    await gather((gone(io, names.image_id(name)), _unlist(io, name, identifier)), 2)
+    removing = source == TrashImageSource.REMOVING
+    state = TrashImageState.REMOVING if removing else TrashImageState.NORMAL
+    await _set_state(io, identifier, state, TrashImageState.MOVING)
+    await announce(io, trash_added(identifier, replace(spec, state=TrashImageState.NORMAL)))
+
+
+async def _unlist(io: Io, name: str, identifier: str) -> None:
     reply = await io.write(names.DIRECTORY, [cls_rbd.dir_remove_image(name, identifier).step]).bare()
     if reply.rv < 0 and reply.rv != -errno.ENOENT:
         raise RadosError(-reply.rv, name)
-    await _set_state(io, identifier, TrashImageState.NORMAL, TrashImageState.MOVING)
-    await announce(io, trash_added(identifier, replace(spec, state=TrashImageState.NORMAL)))
 
 
 async def _enter(io: Io, identifier: str, spec: TrashImageSpec) -> None:
