@@ -67,6 +67,10 @@ mgr data = {root}/mgr/$id
 osd data = {root}/osd/$id
 osd objectstore = memstore
 memstore device bytes = 8589934592
+# With more threads, one that trims snapshots while another writes may end the OSD: MemStore's iterators are not safe from
+# writers of the same object, and all placement groups keep their lists of snapshots in one.
+osd op num shards = 1
+osd op num threads per shard = 1
 """
 
 
