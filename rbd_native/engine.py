@@ -34,8 +34,11 @@ from collections.abc import (
 from functools import partial
 from typing import Any, Final, Generic, TypeVar
 
+from rbd_native.callbacks import about_to_block
+
 __all__ = [
     "PENDING",
+    "Driven",
     "Failure",
     "First",
     "KeyedMutex",
@@ -94,6 +97,7 @@ class Suspension:
         value = self.start(resume)
         if value is not PENDING:
             return value
+        about_to_block()
         gate.acquire()
         return box[0]
 
@@ -140,18 +144,50 @@ def run(coroutine: Coroutine[Any, Any, T]) -> T:
         return result
 
 
-class Task(Suspension, Generic[T]):
-    """A coroutine that runs by itself, resumed by its completions. Awaiting the task gives its outcome."""
+class Driven:
+    """A coroutine that runs by itself, resumed by its completions. A subclass says what becomes of its outcome."""
 
-    __slots__ = ("_coroutine", "_guard", "_outcome", "_step", "_waiters")
+    __slots__ = ("_coroutine", "_step")
 
-    def __init__(self, coroutine: Coroutine[Any, Any, T], done: Resume | None = None) -> None:
-        """`done(outcome)` is called at the end, in the thread in which that comes: from :meth:`launch` itself, maybe."""
+    def __init__(self, coroutine: Coroutine[Any, Any, Any]) -> None:
         self._coroutine = coroutine
+        self._step = self._resume  # bound once: this is the callback of every operation
+
+    def _finish(self, outcome: Any) -> None:
+        """Called once, in the thread in which the end comes: from :meth:`_resume` itself, maybe."""
+        raise NotImplementedError
+
+    def _end(self, outcome: Any) -> None:
+        # Out of the cycle with its own bound method: the outcome, maybe megabytes, goes with the last who holds it, not
+        # with the next run of the collector.
+        del self._step
+        self._finish(outcome)
+
+    def _resume(self, value: Any) -> None:
+        send, throw, step = self._coroutine.send, self._coroutine.throw, self._step
+        try:
+            while value is not PENDING:
+                waiting = throw(value.error) if type(value) is Failure else send(value)
+                try:
+                    value = waiting.start(step)
+                except BaseException as error:  # what cannot begin fails where it is awaited, like what fails later
+                    value = Failure(error)
+        except StopIteration as stop:
+            self._end(stop.value)
+        except BaseException as error:
+            self._end(Failure(error))
+
+
+class Task(Driven, Suspension, Generic[T]):
+    """A coroutine that runs by itself. Awaiting the task gives its outcome."""
+
+    __slots__ = ("_guard", "_outcome", "_waiters")
+
+    def __init__(self, coroutine: Coroutine[Any, Any, T]) -> None:
+        super().__init__(coroutine)
         self._guard = threading.Lock()
         self._outcome: Any = PENDING
-        self._waiters: list[Resume] = [] if done is None else [done]
-        self._step = self._resume  # bound once: this is the callback of every operation
+        self._waiters: list[Resume] = []
 
     def launch(self) -> Task[T]:
         """Run up to the first wait that is not over at once."""
@@ -167,27 +203,10 @@ class Task(Suspension, Generic[T]):
         outcome: T = _unwrap(self._outcome)
         return outcome
 
-    def _resume(self, value: Any) -> None:
-        send, throw, step = self._coroutine.send, self._coroutine.throw, self._step
-        try:
-            while value is not PENDING:
-                waiting = throw(value.error) if type(value) is Failure else send(value)
-                try:
-                    value = waiting.start(step)
-                except BaseException as error:  # what cannot begin fails where it is awaited, like what fails later
-                    value = Failure(error)
-        except StopIteration as stop:
-            self._finish(stop.value)
-        except BaseException as error:
-            self._finish(Failure(error))
-
     def _finish(self, outcome: Any) -> None:
         with self._guard:
             self._outcome = outcome
             waiters, self._waiters = self._waiters, []
-        # Out of the cycle with its own bound method: the outcome, maybe megabytes, goes with the last who holds the task,
-        # not with the next run of the collector.
-        del self._step
         for waiter in waiters:
             waiter(outcome)
 

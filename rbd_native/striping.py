@@ -130,13 +130,16 @@ class Layout:
 
     # From the image to its objects
 
+    def place(self, offset: int, length: int) -> tuple[int, int] | None:
+        """The object and the offset in it, of an image range that lies in one block. Nearly every request does."""
+        if 0 < length <= self._block - (offset & (self._block - 1)) and 0 <= offset <= MAX_IMAGE_SIZE - length:
+            return self._locate(offset)
+        return None
+
     def extents(self, offset: int, length: int) -> list[ObjectExtent]:
         """The object extents of an image range by first image offset: one per object, none if it is empty."""
-        # Nearly every request lies in one block, and this runs for every request.
-        within = offset & (self._block - 1)
-        if 0 < length <= self._block - within and 0 <= offset <= MAX_IMAGE_SIZE - length:
-            return [ObjectExtent(*self._locate(offset), length, ((0, length),))]
-        return list(self.iter_extents(offset, length))
+        place = self.place(offset, length)
+        return list(self.iter_extents(offset, length)) if place is None else [ObjectExtent(*place, length, ((0, length),))]
 
     def iter_extents(self, offset: int, length: int, *, buffers: bool = True) -> Iterator[ObjectExtent]:
         """`extents`, one at a time: takes the memory of one object's pieces, however long the range is; and not even that

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from rbd_native.api.boundary import buffer, uint64
 from rbd_native.api.completion import Completion, OnComplete
 from rbd_native.constants import RBD_WRITE_ZEROES_FLAG_THICK_PROVISION
@@ -26,17 +24,17 @@ class AioMethods:
 
     def aio_read(self, offset: int, length: int, oncomplete: OnComplete, fadvise_flags: int = 0) -> Completion:
         """As :meth:`Image.read`; oncomplete(completion, data), with None for data where it failed."""
-        return self._begin(read(self._image, uint64(offset), uint64(length)), oncomplete, data=True)
+        return Completion(read(self._image, uint64(offset), uint64(length)), oncomplete, data=True)
 
     def aio_write(self, data: Buffer, offset: int, oncomplete: OnComplete, fadvise_flags: int = 0) -> Completion:
         """As :meth:`Image.write`, but what reaches beyond the end is cut off without a word. The data must not change
         before it has completed."""
-        return self._begin(io.write(self._image, uint64(offset), buffer(data)), oncomplete)
+        return Completion(io.write(self._image, uint64(offset), buffer(data)), oncomplete)
 
     def aio_discard(self, offset: int, length: int, oncomplete: OnComplete) -> Completion:
         """As :meth:`Image.discard`, of any length."""
         work = io.discard(self._image, uint64(offset), uint64(length), limited=False)
-        return self._begin(work, oncomplete)
+        return Completion(work, oncomplete)
 
     def aio_write_zeroes(self, offset: int, length: int, oncomplete: OnComplete, zero_flags: int = 0) -> Completion:
         """As :meth:`Image.write_zeroes`."""
@@ -44,28 +42,14 @@ class AioMethods:
         thick = bool(zero_flags & RBD_WRITE_ZEROES_FLAG_THICK_PROVISION)
         unknown = zero_flags & ~RBD_WRITE_ZEROES_FLAG_THICK_PROVISION
         work = io.refuse(_EINVAL) if unknown else io.write_zeroes(self._image, start, size, thick=thick)
-        return self._begin(work, oncomplete)
+        return Completion(work, oncomplete)
 
     def aio_flush(self, oncomplete: OnComplete) -> Completion:
         """Completes when every write that was begun before it is on stable storage."""
-        return self._begin(io.flush_of_user(self._image), oncomplete)
+        return Completion(io.flush_of_user(self._image), oncomplete)
 
     def aio_close(self, oncomplete: OnComplete) -> Completion:
         """As :meth:`Image.close`."""
         image = self._image
         self.closed = True
-        return self._begin(image.close(), oncomplete)
-
-    @staticmethod
-    def _begin(work: Any, oncomplete: OnComplete, *, data: bool = False) -> Completion:
-        def call(completion: Completion, result: Any) -> None:
-            if oncomplete is None:
-                return
-            if data:
-                oncomplete(completion, result)
-            else:
-                oncomplete(completion)
-
-        return Completion(work, call)
-
-
+        return Completion(image.close(), oncomplete)

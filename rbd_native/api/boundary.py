@@ -86,6 +86,8 @@ def shown(text: str) -> str:
 
 def uint64(value: Any) -> int:
     """OverflowError where it does not fit; TypeError where it is not a number."""
+    if type(value) is int and 0 <= value < _UINT64:
+        return value
     number = _integer(value)
     if number < 0:
         raise OverflowError("can't convert negative value to uint64_t")

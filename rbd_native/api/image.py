@@ -131,7 +131,7 @@ class Image(AioMethods, CopyMethods, DiffMethods, FamilyMethods, LockMethods, Mi
         if _oncomplete is None:
             drive(work, "error opening image %s at snapshot %s", given, _as_given(snapshot))
         else:
-            self._opening = Completion(work, lambda completion, _: _oncomplete(completion, self))
+            self._opening = Completion(work, lambda completion: _oncomplete(completion, self))
 
     async def _open(self, opening: Coroutine[Any, Any, ImageContext], by_name: bool) -> None:
         self._context = await opening
@@ -147,7 +147,8 @@ class Image(AioMethods, CopyMethods, DiffMethods, FamilyMethods, LockMethods, Mi
 
     @property
     def _image(self) -> ImageContext:
-        self.require_not_closed()
+        if self.closed:
+            self.require_not_closed()
         return self._context
 
     def require_not_closed(self) -> None:

@@ -62,7 +62,7 @@ class MirrorImageMethods:
 
     def aio_mirror_image_create_snapshot(self, flags: int, oncomplete: OnComplete) -> Completion:
         """The same; oncomplete(completion, snap_id), with None for the id where it failed."""
-        return _begin(mirror_image.create_snapshot(self._image, uint32(flags)), oncomplete)
+        return Completion(mirror_image.create_snapshot(self._image, uint32(flags)), oncomplete, data=True)
 
     # --- what is known ---
 
@@ -73,7 +73,7 @@ class MirrorImageMethods:
 
     def aio_mirror_image_get_info(self, oncomplete: OnComplete) -> Completion:
         """The same; oncomplete(completion, info), with None for info where it failed."""
-        return _begin(_info(self._image), oncomplete)
+        return Completion(_info(self._image), oncomplete, data=True)
 
     def mirror_image_get_mode(self) -> int:
         """RBD_MIRROR_IMAGE_MODE_*; JOURNAL, too, where it is not mirrored."""
@@ -81,7 +81,7 @@ class MirrorImageMethods:
 
     def aio_mirror_image_get_mode(self, oncomplete: OnComplete) -> Completion:
         """The same; oncomplete(completion, mode), with None for mode where it failed."""
-        return _begin(_mode(self._image), oncomplete)
+        return Completion(_mode(self._image), oncomplete, data=True)
 
     def mirror_image_get_status(self) -> dict[str, Any]:
         """Keys name, id, info (as :meth:`mirror_image_get_info`); state, description, last_update and up, as the local
@@ -102,11 +102,3 @@ async def _info(image: ImageContext) -> dict[str, Any]:
 
 async def _mode(image: ImageContext) -> int:
     return int(await mirror_image.mode(image))
-
-
-def _begin(work: Any, oncomplete: OnComplete) -> Completion:
-    def call(completion: Completion, result: Any) -> None:
-        if oncomplete is not None:
-            oncomplete(completion, result)
-
-    return Completion(work, call)

@@ -80,11 +80,12 @@ class WriteGate(UnderWay):
 
     async def enter(self) -> int:
         """The epoch to :meth:`leave` with. Waits while the gate is closed."""
-        while (epoch := self._try_enter()) is None:
+        while (epoch := self.try_enter()) is None:
             await Waiting(self._wait_outside)
         return epoch
 
-    def _try_enter(self) -> int | None:
+    def try_enter(self) -> int | None:
+        """The same at once; None while it is closed."""
         with self._guard:
             return None if self._closings else self._count()
 

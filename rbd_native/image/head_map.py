@@ -154,9 +154,13 @@ class HeadMap:
 
     # --- changing it ---
 
+    def unaware(self, objectno: int) -> bool:
+        """Whether :meth:`will_write` has something to do."""
+        return objectno < len(self.bits) and self.bits[objectno] != ObjectState.EXISTS
+
     async def will_write(self, objectno: int) -> None:
         """Before a write to an object."""
-        if objectno < len(self.bits) and self.bits[objectno] != ObjectState.EXISTS:
+        if self.unaware(objectno):
             await self.update(objectno, ObjectState.EXISTS)
 
     async def update(self, objectno: int, state: ObjectState, expected: ObjectState | None = None) -> None:

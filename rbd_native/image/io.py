@@ -45,7 +45,21 @@ async def write(image: ImageContext, offset: int, data: Buffer) -> int:
     """Write; the number of bytes that lay within the image."""
     begun = _begin(image)
     try:
-        return await _write(image, offset, data)
+        epoch = _enter_at_once(image)
+        if epoch is None:
+            epoch = await enter(image)
+        try:
+            length = _clip_writable(image, offset, len(data))
+            if length != len(data):
+                data = memoryview(data)[:length]
+            place = image.layout.place(offset, length)
+            if place is not None and image.cache is None:
+                await _write_object(image, *place, data)
+            else:
+                await _write_all(image, offset, data, epoch)
+            return length
+        finally:
+            image.gate.leave(epoch)
     finally:
         _end(image, begun)
 
@@ -63,25 +77,29 @@ def _end(image: ImageContext, begun: int) -> None:
     image.begun.leave(begun)
 
 
-async def _write(image: ImageContext, offset: int, data: Buffer) -> int:
-    epoch = await enter(image)
-    try:
-        length = _clip_writable(image, offset, len(data))
-        extents = image.layout.extents(offset, length)
-        cache = image.cache
-        if cache is not None and cache.trusting:
-            view = memoryview(data)
-            for extent in extents:
-                cache.put(extent.objectno, extent.offset, _piece(view, extent), epoch)
-            await cache.room()
-        elif len(extents) == 1:
-            await _write_object(image, extents[0], data if length == len(data) else memoryview(data)[:length])
-        else:
-            view = memoryview(data)
-            await for_each((_write_object(image, extent, _piece(view, extent)) for extent in extents), FANOUT)
-        return length
-    finally:
-        image.gate.leave(epoch)
+async def _write_all(image: ImageContext, offset: int, data: Buffer, epoch: int) -> None:
+    """`epoch`: that in which the gate was passed."""
+    extents = image.layout.extents(offset, len(data))
+    cache = image.cache
+    view = memoryview(data)
+    if cache is not None and cache.trusting:
+        for extent in extents:
+            cache.put(extent.objectno, extent.offset, _piece(view, extent), epoch)
+        await cache.room()
+    elif len(extents) == 1:
+        await _write_object(image, extents[0].objectno, extents[0].offset, data)
+    else:
+        writes = (_write_object(image, e.objectno, e.offset, _piece(view, e)) for e in extents)
+        await for_each(writes, FANOUT)
+
+
+def _enter_at_once(image: ImageContext) -> int | None:
+    """What :func:`enter` comes to, nearly always: to take nothing and to wait for nobody."""
+    epoch = image.gate.try_enter()
+    if epoch is None or image.may_write:
+        return epoch
+    image.gate.leave(epoch)
+    return None
 
 
 async def enter(image: ImageContext) -> int:
@@ -131,11 +149,11 @@ def _piece(view: memoryview, extent: ObjectExtent) -> Buffer:
     return b"".join(view[position : position + size] for position, size in extent.buffer_extents)
 
 
-async def _write_object(image: ImageContext, extent: ObjectExtent, data: Buffer) -> None:
+async def _write_object(image: ImageContext, objectno: int, start: int, data: Buffer) -> None:
     if image.gathering is not None:
-        await image.gathering.write(extent.objectno, extent.offset, data)
+        await image.gathering.write(objectno, start, data)
         return
-    await apply(image, extent.objectno, write_steps([(extent.offset, data)], image.layout.object_size))
+    await apply(image, objectno, write_steps([(start, data)], image.layout.object_size))
 
 
 async def apply(image: ImageContext, objectno: int, steps: tuple[WriteStep, ...]) -> None:
@@ -144,13 +162,13 @@ async def apply(image: ImageContext, objectno: int, steps: tuple[WriteStep, ...]
         await copyup.apply(image, objectno, steps)
         return
     keeper = image.head_map
-    if keeper is not None:
+    if keeper is not None and keeper.unaware(objectno):
         await keeper.will_write(objectno)
     oid = image.object_name(objectno)
     reply = await image.data_io.write(oid, steps, snapc=image.snapc).bare()
     if reply.rv < 0:
         raise RadosError(-reply.rv, oid, reply)
-    if keeper is not None:  # a removal may have begun since, and overtaken this write
+    if keeper is not None and keeper.unaware(objectno):  # a removal may have begun since, and overtaken this write
         await keeper.will_write(objectno)
 
 

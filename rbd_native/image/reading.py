@@ -45,7 +45,11 @@ async def read(image: ImageContext, offset: int, length: int) -> bytes:
 
 async def read_now(image: ImageContext, offset: int, length: int) -> bytes:
     """The same of a range that is known to lie within the image, by asking the cluster."""
-    return _padded(await _find(image, offset, length), length)
+    place = image.layout.place(offset, length)
+    if place is None or image.cache is not None:
+        return _padded(await _find(image, offset, length), length)
+    data = await _stored(image, *place, length)
+    return data if len(data) == length else data.ljust(length, b"\0")
 
 
 def _padded(data: bytes, length: int) -> bytes:

@@ -23,7 +23,6 @@ _OP = c_void_p
 _OUT = c_void_p  # where a result is stored: byref of something, or None
 _DATA = c_void_p  # `bytes` or an address
 
-COMPLETED: Final = ctypes.CFUNCTYPE(None, c_void_p, c_void_p)
 NOTIFIED: Final = ctypes.CFUNCTYPE(None, c_void_p, c_uint64, c_uint64, c_uint64, c_void_p, c_size_t)
 WATCH_LOST: Final = ctypes.CFUNCTYPE(None, c_void_p, c_uint64, c_int)
 
@@ -31,7 +30,7 @@ _Prototypes = dict[str, tuple[Any, ...]]  # name without "rados_" -> (result, *a
 
 _QUICK: Final[_Prototypes] = {
     # completions
-    "aio_create_completion2": (c_int, c_void_p, COMPLETED, _OUT),
+    "aio_create_completion2": (c_int, c_void_p, c_void_p, _OUT),
     "aio_get_return_value": (c_int, _HANDLE),
     "aio_get_version": (c_uint64, _HANDLE),
     "aio_release": (None, _HANDLE),

@@ -5,28 +5,27 @@
 - A :class:`Flight` is anything that completes by callback. From before it is handed to librados until its callback has
   run, it is in the table of :class:`Completions`: so what librados writes to stays alive, whoever loses interest.
 - A context is freed when nothing refers to it any more, a flight included; never after the user's `Rados.shutdown`.
-- At interpreter exit, watches are removed and what is under way is waited for, then cancelled: a callback that came
-  after the interpreter is gone would end the process with an abort.
+- At interpreter exit, watches are removed and what is under way is waited for, then cancelled: librados writes what it
+  has read into memory of ours, which must be there.
 """
 
 from __future__ import annotations
 
 import atexit
 import errno
-import itertools
 import os
-import threading
 import time
 import weakref
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from ctypes import byref, c_void_p, pythonapi
+from ctypes import byref, c_void_p
 from functools import cache, cached_property
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from rbd_native.engine import PENDING, Resume, Suspension
 from rbd_native.rados import _cxx
-from rbd_native.rados._libc import COMPLETED, Library
+from rbd_native.rados._completions import Completions
+from rbd_native.rados._libc import Library
 from rbd_native.rados._steps import Toolbox, Unsupported
 from rbd_native.rados.composed import submit
 from rbd_native.rados.port import Call, Outcome, RadosError
@@ -100,6 +99,9 @@ def completions() -> Completions:
     return Completions(library())
 
 
+os.register_at_fork(after_in_child=completions.cache_clear)  # the child has no courier, and must not read its parent's pipe
+
+
 class Context:
     """A C ioctx of one pool, namespace and snapshot context or snapshot, as `setup` makes it."""
 
@@ -136,71 +138,6 @@ class Context:
             return
         for pointer in (self.pointer, *self._idle):
             self.session.library.ioctx_destroy(pointer)
-
-
-class Pending(Protocol):
-    context: Context
-
-    def landed(self, rv: int, version: int) -> None: ...
-
-
-class Completions:
-    """What is under way, by the number that its callback brings back."""
-
-    def __init__(self, library: Library) -> None:
-        create, self._release = library.aio_create_completion2, library.aio_release
-        return_value, get_version, release = library.aio_get_return_value, library.aio_get_version, self._release
-        self._flying: dict[int, tuple[Pending, c_void_p]] = {}
-        flying = self._flying
-        numbers = itertools.count(1)
-        thread = _Thread()
-
-        def landed(completion: int, number: int) -> None:
-            if not thread.known:
-                _keep_thread_state()
-                thread.known = True
-            try:
-                rv, version = return_value(completion), get_version(completion)
-                release(completion)
-                flying[number][0].landed(rv, version)
-            finally:
-                del flying[number]  # last: leaving waits until this is empty
-
-        callback = self._callback = COMPLETED(landed)  # never freed, so there is only one
-
-        def open(pending: Pending) -> tuple[int, c_void_p]:
-            number = next(numbers)
-            completion = c_void_p()
-            create(number, callback, byref(completion))
-            flying[number] = pending, completion
-            return number, completion
-
-        self.open: Callable[[Pending], tuple[int, c_void_p]] = open
-        """A number and a completion for something that is about to be submitted."""
-
-    def abandon(self, number: int) -> None:
-        """It was not submitted after all."""
-        _, completion = self._flying.pop(number)
-        self._release(completion)
-
-    def of(self, session: Session) -> list[tuple[Pending, c_void_p]]:
-        """What is under way on a connection."""
-        return [flight for flight in list(self._flying.values()) if flight[0].context.session is session]
-
-
-class _Thread(threading.local):
-    """What is known of a thread of librados."""
-
-    known = False
-
-
-def _keep_thread_state() -> None:
-    """Let this foreign thread keep its state in the interpreter from one callback to the next.
-
-    By default Python makes one, with its stack of frames, for every callback, and drops it: several microseconds each.
-    Entering once more than leaving keeps it, until the interpreter ends.
-    """
-    pythonapi.PyGILState_Ensure()
 
 
 class Flight(Suspension):
@@ -278,9 +215,9 @@ def _leave() -> None:
     for session in sessions:
         _settle(session, _PATIENCE)
         for pending, completion in session.completions.of(session):
-            session.library.aio_cancel(pending.context.pointer, completion)
+            if completion is not None:
+                session.library.aio_cancel(pending.context.pointer, completion)
         _settle(session, _PATIENCE)
-    time.sleep(0.001)  # the last callback's way out of Python
 
 
 def _settle(session: Session, patience: float) -> None:

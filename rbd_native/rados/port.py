@@ -22,6 +22,7 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Generator, Mapping, Sequence
 from enum import IntFlag
+from types import coroutine
 from typing import Any, Final, NamedTuple
 
 from rbd_native.engine import Resume, Suspension
@@ -330,8 +331,9 @@ class Operation(Suspension):
             raise RadosError(-reply.rv, self.oid, reply)
         return reply
 
-    async def bare(self) -> Reply:
-        reply: Reply = await Bare(self)
+    @coroutine
+    def bare(self) -> Generator[Suspension, Any, Reply]:
+        reply: Reply = yield self
         return reply
 
 

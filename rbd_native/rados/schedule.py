@@ -56,17 +56,23 @@ class Schedule(Interceptor):
         """Run all to their ends: what each returned, or the exception it raised. Deadlock if they cannot get there."""
         with self._changed:
             self._unfinished += len(clients)
-        tasks = [Task(client, self._finished).launch() for client in clients]
+        tasks = [self._launched(client) for client in clients]
         while not all(task.finished for task in tasks):
             happen = self._next()
             if happen is not None:
                 happen()
         return [_outcome(task) for task in tasks]
 
-    def _finished(self, _: Any) -> None:
-        with self._changed:
-            self._unfinished -= 1
-            self._changed.notify()
+    def _launched(self, client: Coroutine[Any, Any, Any]) -> Task[Any]:
+        async def counted() -> Any:
+            try:
+                return await client
+            finally:
+                with self._changed:
+                    self._unfinished -= 1
+                    self._changed.notify()
+
+        return Task(counted()).launch()
 
     def _next(self) -> Callable[[], None] | None:
         """What is to happen next; None where it has happened elsewhere."""

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import pytest
 
-from rbd_native.engine import Suspension, Task, run
+from rbd_native.engine import PENDING, Suspension, Task, run
 from rbd_native.rados.port import Bare, Capability, Io
 
 NewIo = Callable[[], Io]
@@ -37,8 +37,9 @@ def blocking(what: Any) -> Any:
 def by_completion(what: Any) -> Any:
     """By callbacks, in whatever thread they come."""
     done: queue.SimpleQueue[Any] = queue.SimpleQueue()
-    task = Task(_coroutine(what), done.put).launch()
-    done.get(timeout=PATIENCE)
+    task = Task(_coroutine(what)).launch()
+    if task.start(done.put) is PENDING:
+        done.get(timeout=PATIENCE)
     return task.result()
 
 
