@@ -75,6 +75,8 @@ class ImageContext:
         self.requests = Requests(self, perform)
         self._perform = perform
         self.fixed: Fixed
+        self.layout: Layout
+        self._name_format: str
         self._parent_spec: ParentImageSpec | None = None
         self._line: _Line = frozenset()
         self._pool_config: Mapping[str, bytes] = {}
@@ -87,10 +89,6 @@ class ImageContext:
     def old_format(self) -> bool:
         """Whether it has format 1."""
         return not self.id
-
-    @property
-    def layout(self) -> Layout:
-        return self.fixed.layout
 
     @property
     def size(self) -> int:
@@ -144,7 +142,7 @@ class ImageContext:
         return self.lock.map if self.lock is not None else None
 
     def object_name(self, objectno: int) -> str:
-        return f"{self.fixed.prefix}.{objectno:0{self.fixed.digits}x}"
+        return self._name_format % objectno
 
     @property
     def may_write(self) -> bool:
@@ -180,6 +178,8 @@ class ImageContext:
             if not self.opened_read_only:
                 await self.watch.register()
             self.fixed, header = await self._read()
+            self.layout = self.fixed.layout
+            self._name_format = f"{self.fixed.prefix.replace('%', '%%')}.%0{self.fixed.digits}x"
             self._current(header, pool_config)
             self._check()
             await self._follow_parent()

@@ -26,12 +26,9 @@ class UnderWay:
     def count(self) -> int:
         """One more; the epoch to :meth:`leave` with."""
         with self._guard:
-            return self._count()
-
-    def _count(self) -> int:
-        epoch = self._epoch
-        self._inside[epoch] = self._inside.get(epoch, 0) + 1
-        return epoch
+            epoch = self._epoch
+            self._inside[epoch] = self._inside.get(epoch, 0) + 1
+            return epoch
 
     def leave(self, epoch: int) -> None:
         with self._guard:
@@ -87,7 +84,11 @@ class WriteGate(UnderWay):
     def try_enter(self) -> int | None:
         """The same at once; None while it is closed."""
         with self._guard:
-            return None if self._closings else self._count()
+            if self._closings:
+                return None
+            epoch = self._epoch
+            self._inside[epoch] = self._inside.get(epoch, 0) + 1
+            return epoch
 
     async def close(self) -> None:
         """Keep newcomers out, and wait for those inside."""

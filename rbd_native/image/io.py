@@ -53,10 +53,12 @@ async def write(image: ImageContext, offset: int, data: Buffer) -> int:
             if length != len(data):
                 data = memoryview(data)[:length]
             place = image.layout.place(offset, length)
-            if place is not None and image.cache is None:
-                await _write_object(image, *place, data)
-            else:
+            if place is None or image.cache is not None:
                 await _write_all(image, offset, data, epoch)
+            elif image.gathering is not None:
+                await image.gathering.write(*place, data)
+            else:
+                await _write_object(image, *place, data)
             return length
         finally:
             image.gate.leave(epoch)

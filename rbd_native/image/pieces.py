@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Awaitable, Callable, Iterable, Iterator
+from functools import cache
 from typing import TYPE_CHECKING
 
 from rbd_native.rados.port import AllocHint, Buffer, Write, WriteFull, WriteStep
@@ -82,10 +83,15 @@ def _joined(pieces: list[Buffer]) -> Buffer:
     return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 
+@cache
+def _hint(object_size: int) -> AllocHint:
+    return AllocHint(object_size, object_size)
+
+
 def write_steps(runs: Iterable[tuple[int, Buffer]], object_size: int) -> tuple[WriteStep, ...]:
     """What writes runs of bytes, (start, bytes), to an object, in one operation: all of it at once where they are all of
     it."""
-    hint = AllocHint(object_size, object_size)
+    hint = _hint(object_size)
     writes = [Write(start, data) for start, data in runs]
     if len(writes) == 1 and len(writes[0].data) == object_size:
         return (hint, WriteFull(writes[0].data))

@@ -189,9 +189,10 @@ class LibradosIo(Io):
                 return WriteOne(context, oid, name, step.data, step.offset)
             if type(step) is WriteFull:
                 return WriteOne(context, oid, name, step.data, None)
-        if not any(effective(step) for step in steps):  # librados sends no operation without steps
-            return Settled(oid, Reply(0, (None,) * len(steps)))
-        return CompoundWrite(context, oid, name, steps)
+        for step in steps:
+            if effective(step):
+                return CompoundWrite(context, oid, name, steps)
+        return Settled(oid, Reply(0, (None,) * len(steps)))  # librados sends no operation without steps
 
     def execute(self, oid: str, step: Exec) -> Operation:
         # As a read, whatever the method does: the OSD goes by the method, and only reads bring back output.
