@@ -14,7 +14,7 @@ from benchmarks.subjects import MAPPED, NO_COMPRESSION, ORDER
 
 OBJECT = 1 << ORDER
 SPARSE_SIZE, SPARSE_OBJECTS = 1 << 40, 1000
-LISTED, CHILDREN = 1000, 500
+LISTED, DESCRIBED, CHILDREN = 1000, 200, 500
 HALF_FULL = 256 * OBJECT
 _made: dict[tuple[int, str], str] = {}
 
@@ -207,6 +207,43 @@ def list2(bench: Bench) -> Figure:
     return again(bench.seconds, step)
 
 
+def list_details(bench: Bench) -> Figure:
+    """In a namespace: of other images nothing is read. librbd has to open each."""
+
+    def make(name: str) -> None:
+        binding.namespace_create(ioctx, name)
+        with _within(ioctx, name):
+            for number in range(DESCRIBED):
+                bench.images.create(f"{number:03}", OBJECT, 61)
+                if number % 2:
+                    with bench.images.open(f"{number:03}") as image:
+                        image.create_snap("snap")
+
+    def described() -> list[Any]:
+        return list(binding.list_details(ioctx))
+
+    def opened() -> list[Any]:
+        found = []
+        for entry in binding.list2(ioctx):
+            with bench.images.open(entry["name"], read_only=True) as image:
+                found.append((image.stat(), image.features(), list(image.list_snaps())))
+        return found
+
+    binding, ioctx = bench.images.rbd.RBD(), bench.images.ioctx
+    look = described if hasattr(binding, "list_details") else opened
+    with _within(ioctx, _once(bench, "described", make)):
+        return again(bench.seconds, lambda: _expect(len(look()), DESCRIBED))
+
+
+@contextmanager
+def _within(ioctx: Any, namespace: str) -> Iterator[None]:
+    ioctx.set_namespace(namespace)
+    try:
+        yield
+    finally:
+        ioctx.set_namespace("")
+
+
 def diff(bench: Bench) -> Figure:
     def make(name: str) -> None:
         bench.images.create(name, SPARSE_SIZE, MAPPED)
@@ -276,6 +313,7 @@ IMAGES: dict[str, Case] = {
     "flatten, 16 of 64 objects": flatten,
     "children of 500": children,
     "list2 of 1,000": list2,
+    "list with details of 200": list_details,
     "diff of 1 TiB, by objects": diff,
     "export of 1 GiB, half full": export,
     "import of 1 GiB, half full": import_,

@@ -24,7 +24,7 @@ from rbd_native.api.mirror import (
     MirrorPeerIterator,
 )
 from rbd_native.api.pool import ConfigPoolIterator, PoolMetadataIterator
-from rbd_native.api.rbd import RBD, ImageIterator
+from rbd_native.api.rbd import RBD, ImageDetailsIterator, ImageIterator
 from rbd_native.api.snapshots import SnapIterator
 from rbd_native.api.trash import TrashIterator
 from rbd_native.constants import (
@@ -268,6 +268,7 @@ __all__ = [
     "IOError",
     "Image",
     "ImageBusy",
+    "ImageDetailsIterator",
     "ImageExists",
     "ImageHasSnapshots",
     "ImageIterator",

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import errno
 import itertools
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -266,7 +266,7 @@ async def exists(io: Io, oid: str) -> bool:
     return True
 
 
-async def directory(io: Io) -> AsyncIterator[tuple[str, str]]:
+async def directory(io: Io) -> AsyncGenerator[tuple[str, str], None]:
     """(name, id) of every format 2 image, in the order of the names' bytes."""
     after = ""
     while True:

@@ -6,6 +6,8 @@ FunctionNotSupported.
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,6 +22,13 @@ _HEAD: Final = """\
 Made by `python -m scripts.coverage`; a test fails where it is not up to date. Every method of the binding's releases 16
 to 20 is here, under its name and with its parameters. What is not built yet refuses, with FunctionNotSupported: it never
 pretends.
+"""
+
+_BEYOND: Final = """
+## Beyond the binding
+
+| method | parameters | |
+|---|---|---|
 """
 
 
@@ -39,7 +48,16 @@ def page() -> str:
     there = [name for name in ITERATORS if hasattr(rbd_native, name)]
     parts.append(f"\n## Iterators: {len(there)} of {len(ITERATORS)}\n\n| class | |\n|---|---|\n")
     parts += [f"| `{name}` | {'built' if name in there else 'not built'} |\n" for name in ITERATORS]
-    return "".join(parts)
+    return "".join([*parts, _BEYOND, *_beyond()])
+
+
+def _beyond() -> Iterator[str]:
+    for owner, methods in SURFACE.items():
+        for name, method in inspect.getmembers(getattr(rbd_native, owner), inspect.isfunction):
+            if not name.startswith("_") and name not in methods:
+                parameters = ", ".join(list(inspect.signature(method).parameters)[1:])
+                what = " ".join((method.__doc__ or "").partition("\n\n")[0].split())
+                yield f"| `{owner}.{name}` | `({parameters})` | {what} |\n"
 
 
 def _row(owner: str, name: str, parameters: str) -> str:

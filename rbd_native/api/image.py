@@ -39,6 +39,7 @@ from rbd_native.api.snapshots import SnapshotMethods
 from rbd_native.constants import RBD_WRITE_ZEROES_FLAG_THICK_PROVISION
 from rbd_native.engine import PENDING, Task, may_block
 from rbd_native.errors import IncompleteWriteError, InvalidArgument, make_ex
+from rbd_native.header import Fixed
 from rbd_native.image import io
 from rbd_native.image.context import ImageContext
 from rbd_native.image.reading import read
@@ -197,15 +198,7 @@ class Image(AioMethods, CopyMethods, DiffMethods, FamilyMethods, LockMethods, Mi
     def stat(self) -> dict[str, Any]:
         """size, obj_size, num_objs, order, block_name_prefix; parent_pool and parent_name are kept for old programs."""
         image = self._current()
-        return {
-            "size": image.size,
-            "obj_size": image.layout.object_size,
-            "num_objs": image.layout.object_count(image.size),
-            "order": image.layout.order,
-            "block_name_prefix": shown(image.fixed.prefix),
-            "parent_pool": _NO_POOL,
-            "parent_name": b"",
-        }
+        return extent_and_objects(image.size, image.fixed) | {"parent_pool": _NO_POOL, "parent_name": b""}
 
     def size(self) -> int:
         """Bytes, at the snapshot the image is set to."""
@@ -406,6 +399,17 @@ class ConfigImageIterator:
     def __iter__(self) -> Iterator[dict[str, Any]]:
         for name, value, source in self._listing:
             yield {"name": name, "value": value, "source": source}
+
+
+def extent_and_objects(size: int, fixed: Fixed) -> dict[str, Any]:
+    """What :meth:`Image.stat` tells of an image of so many bytes."""
+    return {
+        "size": size,
+        "obj_size": fixed.layout.object_size,
+        "num_objs": fixed.layout.object_count(size),
+        "order": fixed.layout.order,
+        "block_name_prefix": shown(fixed.prefix),
+    }
 
 
 def _snapshot(given: str | bytes | int | None) -> str | int | None:

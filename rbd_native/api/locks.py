@@ -65,15 +65,18 @@ class LockMethods:
     def list_lockers(self) -> dict[str, Any] | list[Any]:
         """A dict with keys tag, exclusive and lockers, a list of (client, cookie, address); [] where nobody holds it."""
         found = drive(locks.lockers(self._image), "error listing images")
-        if found is None:
-            return []
-        tag, exclusive, rows = found
-        lockers = [(client, shown(cookie), address) for client, cookie, address in rows]
-        return {"tag": shown(tag), "exclusive": exclusive, "lockers": lockers}
+        return [] if found is None else lockers_row(found)
 
     def watchers_list(self) -> WatcherIterator:
         """Iterate over the clients that have the image open for writing, as dicts with keys addr, id and cookie."""
         return WatcherIterator(self)
+
+
+def lockers_row(held: locks.Held) -> dict[str, Any]:
+    """What :meth:`LockMethods.list_lockers` tells of a lock that is held."""
+    tag, exclusive, rows = held
+    lockers = [(client, shown(cookie), address) for client, cookie, address in rows]
+    return {"tag": shown(tag), "exclusive": exclusive, "lockers": lockers}
 
 
 class LockOwnerIterator:

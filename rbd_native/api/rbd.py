@@ -9,6 +9,7 @@ from typing import Any
 from rbd_native.api import unbuilt
 from rbd_native.api.boundary import c_int, drive, name_text, shown, uint64, wish
 from rbd_native.api.completion import Completion
+from rbd_native.api.details import row
 from rbd_native.api.group import GroupMethods
 from rbd_native.api.image import Image
 from rbd_native.api.mirror import MirrorMethods
@@ -16,8 +17,9 @@ from rbd_native.api.namespaces import NamespaceMethods
 from rbd_native.api.pool import PoolMethods
 from rbd_native.api.trash import TrashMethods
 from rbd_native.constants import FEATURE_NAMES, RBD_FEATURES_ALL
+from rbd_native.engine import may_block, run, spawn
 from rbd_native.errors import InvalidArgument
-from rbd_native.operations import by_name, clone, create, listing, remove
+from rbd_native.operations import by_name, clone, create, describe, listing, remove
 from rbd_native.operations import old_format as old_formats
 from rbd_native.operations.progress import Callback, Progress
 from rbd_native.option_types import FEATURES
@@ -87,6 +89,30 @@ class RBD(GroupMethods, MirrorMethods, NamespaceMethods, PoolMethods, TrashMetho
         """Iterate over the images as dicts with keys id ("" for format 1) and name."""
         return ImageIterator(ioctx)
 
+    def list_details(self, ioctx: Any) -> ImageDetailsIterator:
+        """Iterate over the images, in the order of list2, with what their headers say of them; none is opened. The binding
+        does not have it.
+
+        Each is a dict with keys id ("" for format 1) and name; size, obj_size, num_objs, order, block_name_prefix as of
+        :meth:`Image.stat`; old_format, features, flags, op_features, stripe_unit, stripe_count, create_timestamp,
+        access_timestamp, modify_timestamp as those methods of an image give them; and
+
+        - data_pool_id: -1 where the data is in the image's own pool;
+        - parent: what a clone shares data with, a dict with keys pool_id, pool_namespace, image_id, snap_id and overlap
+          (bytes); else None;
+        - snapshots: oldest first, dicts with keys id, size, name, namespace (a type) and protected;
+        - group: a dict with keys pool_id and group_id, or None;
+        - lock: what :meth:`Image.list_lockers` gives, or None where nobody holds it.
+
+        No name of a pool, parent or group is looked up. An image that is gone before its header is read is left out. One
+        whose header cannot be read has but the keys id, name and error, the errno that opening it gives, too (EILSEQ where
+        names in it are not UTF-8: bytes that are not are surrogate escapes, in its own name); the others follow.
+
+        Images are listed and read as the iteration goes on, some in advance, so a pool may have any number of them; what is
+        changed meanwhile shows or does not. Iterating again reads anew. ImageNotFound where there is no such pool.
+        """
+        return ImageDetailsIterator(ioctx)
+
     def clone(
         self,
         p_ioctx: Any,
@@ -153,3 +179,29 @@ class ImageIterator:
             yield {"id": identifier, "name": shown(name)}
 
 
+
+
+class ImageDetailsIterator:
+    """The images of a pool and namespace and what their headers say, as they are when it comes to them."""
+
+    def __init__(self, ioctx: Any) -> None:
+        self._io = port_for(ioctx)
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        images = describe.describe(self._io)
+
+        async def advance() -> describe.Described | describe.Unreadable | None:
+            async for image in images:
+                return image
+            return None
+
+        try:
+            while (image := drive(advance(), "error listing images")) is not None:
+                yield row(image)
+        finally:
+            # Reads are under way where somebody stopped in the middle. They are waited for, unless this is the collector
+            # at work in a thread that brings their ends.
+            if may_block():
+                run(images.aclose())
+            else:
+                spawn(images.aclose(), "end of a listing")

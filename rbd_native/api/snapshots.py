@@ -220,14 +220,13 @@ class SnapIterator:
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         for snapshot in self._snapshots:
-            info = snapshot.info
-            kind = int(info.namespace.type)
-            row = {"id": info.id, "size": info.image_size, "name": shown(info.name), "namespace": kind}
+            row = plain_row(snapshot)
+            kind = row["namespace"]
             if kind in _DETAILS:
                 key, describe = _DETAILS[kind]
-                row[key] = describe(info.namespace)
+                row[key] = describe(snapshot.info.namespace)
             elif kind == SnapshotNamespaceType.GROUP:
-                row["group"] = self._group(info.id)
+                row["group"] = self._group(row["id"])
             yield row
 
     def _group(self, snap_id: int) -> dict[str, Any] | None:
@@ -236,6 +235,13 @@ class SnapIterator:
             return self._image.snap_get_group_namespace(snap_id)
         except ImageNotFound:
             return None
+
+
+def plain_row(snapshot: Snapshot) -> dict[str, Any]:
+    """What :class:`SnapIterator` tells of every snapshot."""
+    info = snapshot.info
+    kind = int(info.namespace.type)
+    return {"id": info.id, "size": info.image_size, "name": shown(info.name), "namespace": kind}
 
 
 def _trash(namespace: TrashSnapshotNamespace) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from rbd_native.constants import RBD_LOCK_MODE_EXCLUSIVE
 from rbd_native.image.context import ImageContext
 from rbd_native.image.exclusive_lock import ExclusiveLock
 from rbd_native.rados.port import ListWatchers, RadosError
-from rbd_native.types import EntityName, EntityType, Locker, LockerId, LockInfo, LockType
+from rbd_native.types import EntityName, EntityType, LockerId, LockInfo, LockType
 
 # --- the exclusive lock ----------------------------------------------------------------------------------------------
 
@@ -117,14 +117,21 @@ async def break_lock(image: ImageContext, client: str, cookie: str) -> None:
     await image.changed()
 
 
-async def lockers(image: ImageContext) -> tuple[str, bool, list[tuple[str, str, str]]] | None:
-    """(tag, exclusive, [(client, cookie, address)]), as of the last refresh; None where nobody holds it."""
+Held = tuple[str, bool, list[tuple[str, str, str]]]
+"""A lock that somebody holds: (tag, exclusive, [(client, cookie, address)])."""
+
+
+async def lockers(image: ImageContext) -> Held | None:
+    """As of the last refresh; None where nobody holds it."""
     await _current(image)
-    info = image.header.lock
+    return held(image.header.lock)
+
+
+def held(info: LockInfo) -> Held | None:
+    """What a header says of the lock."""
     if not info.lockers:
         return None
-    held: list[tuple[LockerId, Locker]] = list(info.lockers.items())
-    rows = [(str(who.name), who.cookie, str(locker.address)) for who, locker in held]
+    rows = [(str(who.name), who.cookie, str(locker.address)) for who, locker in info.lockers.items()]
     return info.tag, info.type == LockType.EXCLUSIVE, rows
 
 
