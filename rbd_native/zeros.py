@@ -10,14 +10,14 @@ import numpy.typing as npt
 _WORD: Final = 8
 
 
-def filled_runs(data: bytes, block: int) -> list[tuple[int, int]]:
+def filled_runs(data: bytes | memoryview, block: int) -> list[tuple[int, int]]:
     """(start, end) of what is not zeros, in whole blocks of so many bytes (a multiple of 8) from the beginning; the last
     block may be shorter."""
     whole = len(data) // block
     filled = np.zeros(whole + 1, np.bool_)
     filled[:whole] = _filled(data, whole, block)
     rest = len(data) - whole * block
-    filled[whole] = rest > 0 and data.count(0, whole * block) < rest
+    filled[whole] = rest > 0 and bytes(data[whole * block :]).count(0) < rest
     edges = np.flatnonzero(np.diff(filled, prepend=False, append=False)) * block
     found = [(start, end) for start, end in edges.reshape(-1, 2).tolist()]
     if filled[whole]:
@@ -25,7 +25,7 @@ def filled_runs(data: bytes, block: int) -> list[tuple[int, int]]:
     return found
 
 
-def _filled(data: bytes, blocks: int, block: int) -> npt.NDArray[np.bool_]:
+def _filled(data: bytes | memoryview, blocks: int, block: int) -> npt.NDArray[np.bool_]:
     """For each block, whether it has anything but zeros. Most tell by their first word."""
     words = np.frombuffer(data, np.uint64, blocks * block // _WORD).reshape(blocks, block // _WORD)
     filled: npt.NDArray[np.bool_] = words[:, 0] != 0

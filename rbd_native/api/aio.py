@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from rbd_native.api.boundary import buffer, uint64
+from rbd_native.api.boundary import buffer, room, uint64
 from rbd_native.api.completion import Completion, OnComplete
 from rbd_native.constants import RBD_WRITE_ZEROES_FLAG_THICK_PROVISION
 from rbd_native.image import io
 from rbd_native.image.context import ImageContext
-from rbd_native.image.reading import read
+from rbd_native.image.reading import read, read_into
 from rbd_native.rados.port import Buffer
 
 _EINVAL = 22
@@ -25,6 +25,11 @@ class AioMethods:
     def aio_read(self, offset: int, length: int, oncomplete: OnComplete, fadvise_flags: int = 0) -> Completion:
         """As :meth:`Image.read`; oncomplete(completion, data), with None for data where it failed."""
         return Completion(read(self._image, uint64(offset), uint64(length)), oncomplete, data=True)
+
+    def aio_readinto(self, offset: int, buffer: bytearray | memoryview, oncomplete: OnComplete) -> Completion:
+        """As :meth:`Image.readinto`; oncomplete(completion), whose return value is the number of bytes. The buffer is to be
+        left alone until then. Beyond what the binding has."""
+        return Completion(read_into(self._image, uint64(offset), room(buffer)), oncomplete, counts=True)
 
     def aio_write(self, data: Buffer, offset: int, oncomplete: OnComplete, fadvise_flags: int = 0) -> Completion:
         """As :meth:`Image.write`, but what reaches beyond the end is cut off without a word. The data must not change

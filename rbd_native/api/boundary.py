@@ -146,6 +146,14 @@ def shown_value(value: bytes) -> str:
     return value.split(b"\0", 1)[0].decode("utf-8")
 
 
+def room(buffer: Any) -> memoryview:
+    """The bytes of a contiguous buffer that may be written to, flat. TypeError for what is none."""
+    view = memoryview(buffer)
+    if view.readonly or not view.c_contiguous:
+        raise TypeError("a buffer that is contiguous and may be written to is wanted")
+    return view.cast("B")
+
+
 def buffer(data: Any) -> Buffer:
     """The bytes of any contiguous buffer, flat. TypeError for what has none, str above all."""
     if isinstance(data, bytes | bytearray):

@@ -21,11 +21,15 @@ OnComplete = Callable[..., Any] | None
 class Completion(Driven):
     """An operation under way. Its return value is 0 (for a read, the number of bytes) or a negative errno."""
 
-    def __init__(self, work: Coroutine[Any, Any, Any], oncomplete: OnComplete, *, data: bool = False) -> None:
-        """`oncomplete` is called with the completion, and, where it is about `data`, with the result or None."""
+    def __init__(
+        self, work: Coroutine[Any, Any, Any], oncomplete: OnComplete, *, data: bool = False, counts: bool = False
+    ) -> None:
+        """`oncomplete` is called with the completion, and, where it is about `data`, with the result or None. `counts`: the
+        result is a number of bytes."""
         super().__init__(work)
         self._oncomplete = oncomplete
         self._data = data
+        self._counts = counts
         self._error: BaseException | None = None
         self._value = 0
         self._completed = False
@@ -57,7 +61,7 @@ class Completion(Driven):
         result = None
         if type(outcome) is not Failure:
             result = outcome
-            self._value = len(outcome) if isinstance(outcome, bytes) else 0
+            self._value = outcome if self._counts else len(outcome) if isinstance(outcome, bytes) else 0
         elif isinstance(outcome.error, RadosError):
             self._value = -outcome.error.errno
         else:

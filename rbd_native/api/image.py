@@ -25,6 +25,7 @@ from rbd_native.api.boundary import (
     moment,
     name_bytes,
     name_text,
+    room,
     shown,
     shown_value,
     uint64,
@@ -42,7 +43,7 @@ from rbd_native.errors import IncompleteWriteError, InvalidArgument, make_ex
 from rbd_native.header import Fixed
 from rbd_native.image import io
 from rbd_native.image.context import ImageContext
-from rbd_native.image.reading import read
+from rbd_native.image.reading import read, read_into
 from rbd_native.operations import membership, metadata, rebuild_object_map, resize, sparsify
 from rbd_native.operations.features import update as update_features
 from rbd_native.operations.open import open_image
@@ -268,6 +269,12 @@ class Image(AioMethods, CopyMethods, DiffMethods, FamilyMethods, LockMethods, Mi
         image, start, size = self._image, uint64(offset), uint64(length)
         c_int(fadvise_flags)
         return drive(read(image, start, size), "error reading %s %d~%d", self.name, start, size)
+
+    def readinto(self, offset: int, buffer: bytearray | memoryview) -> int:
+        """As :meth:`read`, into a contiguous buffer of the caller's, numpy's arrays, too; how many bytes, fewer than fit
+        only at the end of the image. Beyond what the binding has."""
+        image, start = self._image, uint64(offset)
+        return drive(read_into(image, start, room(buffer)), "error reading %s %d", self.name, start)
 
     def write(self, data: Buffer, offset: int, fadvise_flags: int = 0) -> int:
         """Write bytes, a bytearray, a memoryview or any other contiguous buffer; the number of bytes written.

@@ -41,6 +41,12 @@ def _read(look: Look, step: port.Read) -> bytes:
     return objects.read(look.db, look.state, step.offset, step.length or look.state.size)
 
 
+def _into(look: Look, step: port.ReadInto) -> int:
+    data = _read(look, port.Read(step.offset, len(step.room)))
+    step.room[: len(data)] = data
+    return len(data)
+
+
 def _stat(look: Look, step: port.Stat) -> port.ObjectStat:
     return port.ObjectStat(look.state.size, look.state.mtime / 1e9)
 
@@ -81,6 +87,7 @@ def _has_data(look: Look, step: port.CmpExt) -> None:
 
 READS: Final[dict[type, Callable[[Look, Any], Any]]] = {
     port.Read: _read,
+    port.ReadInto: _into,
     port.Stat: _stat,
     port.Exec: _exec,
     port.GetXattr: _get_xattr,

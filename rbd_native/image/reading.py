@@ -8,11 +8,14 @@ A request within one object, the common case, is one operation and nothing more.
 
 from __future__ import annotations
 
+import contextlib
 import errno
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 from rbd_native.engine import for_each
 from rbd_native.image.context import ImageContext
-from rbd_native.rados.port import RadosError, Read
+from rbd_native.rados.port import Buffer, RadosError, Read, ReadInto
 from rbd_native.striping import ObjectExtent
 
 FANOUT = 32
@@ -46,10 +49,75 @@ async def read(image: ImageContext, offset: int, length: int) -> bytes:
 async def read_now(image: ImageContext, offset: int, length: int) -> bytes:
     """The same of a range that is known to lie within the image, by asking the cluster."""
     place = image.layout.place(offset, length)
-    if place is None or image.cache is not None:
-        return _padded(await _find(image, offset, length), length)
-    data = await _stored(image, *place, length)
+    if place is None:
+        out = bytearray(length)
+        await _fill(image, offset, memoryview(out))
+        return bytes(out)
+    objectno, start = place
+    if image.cache is not None:
+        return await read_object(image, objectno, start, length)
+    data: bytes = await _stored(image, objectno, Read(start, length))
     return data if len(data) == length else data.ljust(length, b"\0")
+
+
+async def read_into(image: ImageContext, offset: int, room: memoryview) -> int:
+    """As :func:`read`, into bytes of the caller's; how many. What lies behind them stays as it was. Releases the view."""
+    with _lent(room):
+        if image.stale:
+            await image.fresh()
+        length = clip(image, offset, len(room))
+        image.timestamps.read()
+        fetched = await image.ahead.read(offset, length) if image.ahead is not None and length else None
+        if fetched is not None:
+            room[:length] = fetched
+        elif length:
+            with _lent(room[:length]) as part:
+                await _fill(image, offset, part)
+        return length
+
+
+@contextlib.contextmanager
+def _lent(view: memoryview) -> Iterator[memoryview]:
+    """Whose buffer it is may do with it what he likes as soon as he hears that it was read into: also before the last who
+    refers to the view, maybe in another thread, has forgotten it. But not where an interrupt came: it is still filled."""
+    try:
+        yield view
+    finally:
+        with contextlib.suppress(BufferError):
+            view.release()
+
+
+async def _fill(image: ImageContext, offset: int, room: memoryview) -> None:
+    place = image.layout.place(offset, len(room))
+    if place is not None:
+        await _fill_from(image, *place, room)
+        return
+
+    async def fetch(extent: ObjectExtent) -> None:
+        if len(extent.buffer_extents) == 1:
+            ((position, size),) = extent.buffer_extents
+            with _lent(room[position : position + size]) as part:
+                await _fill_from(image, extent.objectno, extent.offset, part)
+            return
+        data = memoryview(await read_object(image, extent.objectno, extent.offset, extent.length))
+        for position, size in extent.buffer_extents:
+            room[position : position + size] = data[:size]
+            data = data[size:]
+
+    await for_each(map(fetch, image.layout.extents(offset, len(room))), FANOUT)
+
+
+async def _fill_from(image: ImageContext, objectno: int, start: int, room: memoryview) -> None:
+    """A part of one object, as the image shows it."""
+    cached = _cached(image, objectno, start, len(room))
+    if len(cached) == 1 and len(cached[0][1]) == len(room):
+        room[:] = cached[0][1]
+        return
+    found: int = await _stored(image, objectno, ReadInto(start, room))
+    if found < len(room):
+        room[found:] = bytes(len(room) - found)
+    for at, data in cached:
+        room[at - start : at - start + len(data)] = data
 
 
 def _padded(data: bytes, length: int) -> bytes:
@@ -89,33 +157,45 @@ async def read_object(image: ImageContext, objectno: int, offset: int, length: i
 
 async def find_object(image: ImageContext, objectno: int, offset: int, length: int) -> bytes:
     """The same without the zeros that may follow it: nothing, where nothing is stored."""
-    cached = image.cache.pieces(objectno, offset, offset + length) if image.cache is not None and image.snap is None else ()
-    if not cached:
-        return await _stored(image, objectno, offset, length)
+    cached = _cached(image, objectno, offset, length)
     if len(cached) == 1 and len(cached[0][1]) == length:
         return bytes(cached[0][1])
-    shown = bytearray(_padded(await _stored(image, objectno, offset, length), length))
+    stored: bytes = await _stored(image, objectno, Read(offset, length))
+    if not cached:
+        return stored
+    shown = bytearray(_padded(stored, length))
     for start, data in cached:
         shown[start - offset : start - offset + len(data)] = data
     return bytes(shown)
 
 
-async def _stored(image: ImageContext, objectno: int, offset: int, length: int) -> bytes:
-    """As the cluster has it, the parent's data included."""
+def _cached(image: ImageContext, objectno: int, offset: int, length: int) -> Sequence[tuple[int, Buffer]]:
+    """What the cache has of it."""
+    if image.cache is None or image.snap is not None:
+        return ()
+    return image.cache.pieces(objectno, offset, offset + length)
+
+
+async def _stored(image: ImageContext, objectno: int, step: Read | ReadInto) -> Any:
+    """The step's output, from a data object as the cluster has it, the parent's data included."""
     # Both as of now: a clone may be flattened in the meantime, but what was missing before it was, the parent has.
     overlap, parent = image.overlap, image.parent
     keeper = image.head_map if image.snap is None else None
     if keeper is None or keeper.may_exist(objectno):
         oid = image.object_name(objectno)
-        reply = await image.data_io.read(oid, (Read(offset, length),), snap=image.read_snap).bare()
+        reply = await image.data_io.read(oid, (step,), snap=image.read_snap).bare()
         if reply.rv >= 0:
-            data: bytes = reply.outs[0]
-            return data
+            return reply.outs[0]
         if reply.rv != -errno.ENOENT:
             raise RadosError(-reply.rv, oid, reply)
-    if not overlap or parent is None:
-        return b""
-    return await find_in_parent(image, parent, objectno, offset, length, overlap)
+    data = b""
+    if overlap and parent is not None:
+        length = step.length if isinstance(step, Read) else len(step.room)
+        data = await find_in_parent(image, parent, objectno, step.offset, length, overlap)
+    if isinstance(step, Read):
+        return data
+    step.room[: len(data)] = data
+    return len(data)
 
 
 async def find_in_parent(

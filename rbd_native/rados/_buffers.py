@@ -11,6 +11,7 @@ from collections.abc import Callable
 from ctypes import byref, c_int, c_ssize_t, c_void_p
 from typing import Any, Final
 
+_WRITABLE: Final = 1
 _LARGE: Final = 16384
 """Up to here, zeroing new memory costs less than the call that avoids it."""
 
@@ -47,6 +48,21 @@ def pinned(data: Any, use: Callable[[Any, int], Any]) -> Any:
         return use(lent.buf, lent.len)
     finally:
         _return(byref(lent))
+
+
+class Pin:
+    """Keeps the bytes of a buffer that may be written to in place, from when it is made until `release`."""
+
+    __slots__ = ("_lent", "address")
+
+    def __init__(self, data: Any) -> None:
+        """BufferError where they are not contiguous or not to be written to."""
+        self._lent = _Lent()
+        _lend(data, byref(self._lent), _WRITABLE)
+        self.address: int = self._lent.buf
+
+    def release(self) -> None:
+        _return(byref(self._lent))
 
 
 def blank(length: int) -> bytes:

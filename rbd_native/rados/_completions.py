@@ -109,6 +109,7 @@ class Completions:
                 if courier.relieved:  # what is left of the batch is with the next one
                     break
             landing.pop(me, None)
+            pending = completion = None  # type: ignore[assignment]  # and the buffers of the last one with it
             courier.rest()
             if courier.relieved:
                 return

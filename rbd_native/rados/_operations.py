@@ -13,11 +13,11 @@ from ctypes import c_void_p
 from typing import Any, Final
 
 from rbd_native.engine import Resume
-from rbd_native.rados._buffers import blank, pinned
+from rbd_native.rados._buffers import Pin, blank, pinned
 from rbd_native.rados._session import Context, Flight
 from rbd_native.rados._steps import READERS, WRITERS, Output, Unsupported, Xattr
 from rbd_native.rados.composed import ComposedOperation
-from rbd_native.rados.port import Buffer, Io, Operation, Read, ReadStep, Reply
+from rbd_native.rados.port import Buffer, Io, Operation, Read, ReadInto, ReadStep, Reply
 
 _SHUT_DOWN: Final = Reply(-errno.ESHUTDOWN)
 _ROOM: Final = 65536
@@ -102,6 +102,34 @@ class ReadOne(_Sent):
         buffer = self._buffer
         # What lies behind the bytes that were read was never written to.
         return Reply(0, (buffer if rv == self._length else buffer[:rv],), version)
+
+
+class ReadOneInto(_Sent):
+    """A lone read into memory of the caller's."""
+
+    __slots__ = ("_offset", "_pin", "_room")
+
+    def __init__(self, context: Context, oid: str, name: bytes, step: ReadInto) -> None:
+        super().__init__(context, oid, name)
+        self._offset, self._room = step
+        self._pin: Pin | None = None
+
+    def submit(self, pointer: int, completion: c_void_p) -> int:
+        send = self.context.session.library.aio_read
+        self._pin = Pin(self._room)
+        rv: int = send(pointer, self._name, completion, self._pin.address, len(self._room), self._offset)
+        return rv
+
+    def operate(self, pointer: int) -> int:
+        self._pin = Pin(self._room)
+        rv: int = self.context.session.library.read(pointer, self._name, self._pin.address, len(self._room), self._offset)
+        return rv
+
+    def result(self, rv: int, version: int) -> Reply:
+        pin, self._pin = self._pin, None
+        if pin is not None:
+            pin.release()
+        return Reply(rv) if rv < 0 else Reply(0, (rv,), version)
 
 
 class WriteOne(_Sent):

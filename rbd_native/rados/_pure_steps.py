@@ -59,6 +59,12 @@ def _data(ioctx: Any, oid: str, step: port.Read) -> bytes:
     return data
 
 
+def _into(ioctx: Any, oid: str, step: port.ReadInto) -> int:
+    data = ioctx.read(oid, len(step.room), step.offset)
+    step.room[: len(data)] = data
+    return len(data)
+
+
 def _stat(ioctx: Any, oid: str, step: port.Stat) -> ObjectStat:
     size, modified = ioctx.stat(oid)
     return ObjectStat(size, time.mktime(modified))
@@ -142,6 +148,7 @@ _READERS: Final[Mapping[type, Callable[[Any, str, Any], Any]]] = {
     port.OmapGet: _omap,
     port.OmapGetByKeys: _omap_by_keys,
     port.Read: _data,
+    port.ReadInto: _into,
     port.Stat: _stat,
 }
 

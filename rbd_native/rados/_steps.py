@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any, Final, Protocol
 
 from rbd_native.rados import port
-from rbd_native.rados._buffers import blank, pinned
+from rbd_native.rados._buffers import Pin, blank, pinned
 from rbd_native.rados._cxx import Extras, SnapsOutput, Timespec, WatchersOutput, disguised
 from rbd_native.rados._libc import Library
 from rbd_native.rados.port import ObjectStat, OmapPage
@@ -232,6 +232,23 @@ class _Data:
         """The buffer is ours."""
 
 
+class _Into:
+    def __init__(self, tools: Toolbox, operation: int, step: port.ReadInto) -> None:
+        self._pin = Pin(step.room)
+        self._place = place = _Place()
+        size = len(step.room)
+        tools.library.read_op_read(
+            operation, step.offset, size, self._pin.address, byref(place, _LENGTH), byref(place, _RV)
+        )
+
+    def take(self) -> int:
+        length: int = self._place.length
+        return length
+
+    def free(self) -> None:
+        self._pin.release()
+
+
 class _Stat:
     def __init__(self, tools: Toolbox, operation: int, step: port.Stat) -> None:
         self._size = c_uint64()
@@ -396,6 +413,7 @@ READERS: Final = _Table(
         port.OmapGet: _OmapPage,
         port.OmapGetByKeys: _OmapByKeys,
         port.Read: _Data,
+        port.ReadInto: _Into,
         port.Stat: _Stat,
     }
 )

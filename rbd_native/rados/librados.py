@@ -20,7 +20,7 @@ from typing import Any, Final
 
 from rbd_native.rados import _handle, pure
 from rbd_native.rados._listing import Listing
-from rbd_native.rados._operations import CompoundRead, CompoundWrite, ReadOne, Settled, WriteOne, whole_read
+from rbd_native.rados._operations import CompoundRead, CompoundWrite, ReadOne, ReadOneInto, Settled, WriteOne, whole_read
 from rbd_native.rados._session import Blocking, Context, Session, extras, library
 from rbd_native.rados._snapshots import CreateSnap, RemoveSnap
 from rbd_native.rados._steps import effective, text
@@ -40,6 +40,7 @@ from rbd_native.rados.port import (
     Outcome,
     RadosError,
     Read,
+    ReadInto,
     ReadStep,
     Reply,
     SnapContext,
@@ -166,6 +167,8 @@ class LibradosIo(Io):
                 step = steps[0]
                 if type(step) is Read and step.length:
                     return ReadOne(self._at(snap), oid, name, step)
+                if type(step) is ReadInto:
+                    return ReadOneInto(self._at(snap), oid, name, step)
                 if type(step) is ListWatchers and not extras():
                     return find_watchers(self, oid)
                 context = self._at(_SNAPDIR if type(step) is ListSnaps else snap)

@@ -65,6 +65,15 @@ class Read(NamedTuple):
     length: int
 
 
+class ReadInto(NamedTuple):
+    """Output: how many bytes from `offset` on were read into `room`, which is bytes that may be written to, contiguous and
+    not empty; fewer than fit at the end of the object. What lies in it behind them is unspecified. The view may be released
+    once the reply is there."""
+
+    offset: int
+    room: memoryview
+
+
 class Stat(NamedTuple):
     """Output: :class:`ObjectStat`."""
 
@@ -225,7 +234,7 @@ class FailOk(NamedTuple):
 
 
 ReadStep = (
-    Read | Stat | Exec | GetXattr | OmapGet | OmapGetByKeys | ListSnaps | ListWatchers
+    Read | ReadInto | Stat | Exec | GetXattr | OmapGet | OmapGetByKeys | ListSnaps | ListWatchers
     | AssertExists | AssertVersion | CmpExt
 )  # fmt: skip
 WriteStep = (

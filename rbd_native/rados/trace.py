@@ -60,7 +60,7 @@ class Trace(Interceptor):
         now = time.perf_counter_ns()
         kind, oid, steps, snap, snapc, pool_id, namespace = request
         # Data is the caller's again once the request has ended: a record has its own.
-        mine = tuple(_own(step) for step in steps)
+        mine = tuple(_own(_plain(step)) for step in steps)
         since, took = (began - self._zero) // 1000, (now - began) // 1000
         record = Record(kind, pool_id, namespace, oid, mine, snap, snapc, rv, since, took)
         if self._stream is None:
@@ -143,6 +143,11 @@ def read_trace(stream: BinaryIO) -> Iterator[Record]:
         steps = tuple(_unpacked(step) for step in record.steps)
         snapc = None if record.snapc is None else SnapContext(record.snapc[0], tuple(record.snapc[1]))
         yield record._replace(steps=steps, snapc=snapc)
+
+
+def _plain(step: Any) -> Any:
+    """Where something was read into is nobody's business."""
+    return port.Read(step.offset, len(step.room)) if type(step) is port.ReadInto else step
 
 
 def _own(value: Any) -> Any:

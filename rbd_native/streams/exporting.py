@@ -5,13 +5,14 @@ What is zeros is found where the bytes are at hand, and nowhere is it read where
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterable, Coroutine, Iterator
 from contextlib import aclosing
 from typing import Any, Final, NamedTuple
 
 from rbd_native.header import Snapshot
 from rbd_native.image.context import ImageContext
-from rbd_native.image.reading import read
+from rbd_native.image.reading import read, read_into
 from rbd_native.operations import diff, metadata
 from rbd_native.operations.progress import Progress
 from rbd_native.pipeline import in_order
@@ -180,14 +181,22 @@ async def export_raw(image: ImageContext, sink: Sink, progress: Progress) -> Non
     size = image.size
     at = 0
 
-    async def reads() -> AsyncGenerator[Coroutine[Any, Any, tuple[int, bytes]], None]:
+    rooms = deque(memoryview(bytearray(min(PIECE, size))) for _ in range(WINDOW + 1))
+
+    async def reads() -> AsyncGenerator[Coroutine[Any, Any, tuple[int, memoryview]], None]:
         async with aclosing(diff.occupied(image)) as ranges:
             async for start, end in ranges:
                 for low, high in _cut(start, min(end, size)):
                     yield placed(low, high - low)
 
-    async def placed(offset: int, length: int) -> tuple[int, bytes]:
-        return offset, await _read(image, offset, length)
+    async def placed(offset: int, length: int) -> tuple[int, memoryview]:
+        # In turn: a piece has been written when the next one but WINDOW is drawn.
+        rooms.rotate()
+        room = rooms[0][:length]
+        found = await read_into(image, offset, room[: max(image.size - offset, 0)])
+        if found < length:  # the image may have shrunk meanwhile: what it has not got any more is zeros
+            room[found:] = bytes(length - found)
+        return offset, room
 
     async with aclosing(in_order(reads(), WINDOW)) as pieces:
         async for offset, data in pieces:
@@ -199,12 +208,11 @@ async def export_raw(image: ImageContext, sink: Sink, progress: Progress) -> Non
     sink.finish()
 
 
-def _write_sparse(sink: Sink, data: bytes) -> None:
-    view = memoryview(data)
+def _write_sparse(sink: Sink, data: memoryview) -> None:
     at = 0
     for start, end in filled_runs(data, _BLOCK):
         sink.hole(start - at)
-        sink.write(view[start:end])
+        sink.write(data[start:end])
         at = end
     sink.hole(len(data) - at)
 

@@ -16,6 +16,7 @@ from rbd_native.rados.port import (
     Create,
     Io,
     Read,
+    ReadInto,
     Remove,
     Stat,
     Truncate,
@@ -68,6 +69,28 @@ class DataContract(Contract):
         assert do(io.read(oid, [Read(400000, 0)])).outs == (b"",)
         assert do(io.read(oid, [Read(0, 3), Read(1, 0), Stat()])).outs[:2] == (data[:3], data[1:])
         assert do(io.read(oid + ".no", [Read(0, 0)])).rv == -errno.ENOENT
+
+    def test_read_into(self, io: Io, do: Do, oid: str) -> None:
+        do(io.write(oid, [WriteFull(b"0123456789")]))
+        for length, found in ((3, 3), (8, 8), (20, 8)):
+            room = bytearray(b"." * length)
+            with memoryview(room) as view:
+                reply = do(io.read(oid, [ReadInto(2, view)]))
+            assert (reply.rv, reply.outs) == (0, (found,))
+            assert bytes(room[:found]) == b"23456789"[:found]
+            room.append(1)  # nothing holds on to it
+        reply = do(io.read(oid, [ReadInto(99, memoryview(bytearray(5)))]))
+        assert (reply.rv, reply.outs) == (0, (0,))
+        assert do(io.read(oid + ".no", [ReadInto(0, memoryview(bytearray(5)))])).rv == -errno.ENOENT
+
+    def test_read_into_among_others(self, io: Io, do: Do, oid: str) -> None:
+        do(io.write(oid, [WriteFull(b"0123456789")]))
+        room = bytearray(20)
+        with memoryview(room)[1:4] as one, memoryview(room)[5:] as two:
+            reply = do(io.read(oid, [Read(0, 2), ReadInto(4, one), ReadInto(8, two)]))
+        assert reply.outs == (b"01", 3, 2)
+        assert bytes(room[:7]) == b"\x00456\x0089"
+        room.append(1)
 
     def test_gaps_are_zeros(self, io: Io, do: Do, oid: str) -> None:
         do(io.write(oid, [Write(5, b"x")]))
