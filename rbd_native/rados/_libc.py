@@ -142,6 +142,7 @@ class Library:
         self._bind(waiting, _WAITING)
         self._bind(quick, _COPYING)
         self._bind(waiting, _COPYING, suffix="_large")
+        self._copying = {name: (getattr(self, name), getattr(self, name + "_large")) for name in _COPYING}
         self.handle = quick
 
     def _bind(self, source: ctypes.CDLL, prototypes: _Prototypes, suffix: str = "") -> None:
@@ -155,4 +156,4 @@ class Library:
 
     def copying(self, name: str, length: int) -> Any:
         """The function that copies `length` bytes: with the interpreter lock held unless they are many."""
-        return getattr(self, name if length < _LARGE else name + "_large")
+        return self._copying[name][length >= _LARGE]

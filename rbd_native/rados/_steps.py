@@ -53,7 +53,11 @@ class Toolbox:
 
 
 def _copying(name: str, library: Library, operation: int, data: port.Buffer, *rest: Any) -> None:
-    pinned(data, lambda place, length: library.copying(name, length)(operation, place, length, *rest))
+    if type(data) is bytes:
+        length = len(data)
+        library.copying(name, length)(operation, data, length, *rest)
+    else:
+        pinned(data, lambda place, length: library.copying(name, length)(operation, place, length, *rest))
 
 
 def _cmp_ext(tools: Toolbox, operation: int, step: port.CmpExt) -> None:

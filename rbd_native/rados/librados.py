@@ -118,6 +118,7 @@ class LibradosIo(Io):
         self._guard = threading.Lock()
         self._contexts: OrderedDict[Hashable, Context] = OrderedDict()
         self._head = Context(session, pool_id, namespace, lambda pointer: 0)
+        self._latest: tuple[SnapContext | None, Context] = (None, self._head)
 
     # --- ioctxs ---
 
@@ -148,13 +149,20 @@ class LibradosIo(Io):
     def _under(self, snapc: SnapContext | None) -> Context:
         if snapc is None:
             return self._head
+        last, context = self._latest
+        if snapc is last:  # an image has one, for as long as no snapshot comes or goes
+            return context
+        context = self._context(snapc, self._set_snapc(snapc))
+        self._latest = snapc, context
+        return context
 
+    def _set_snapc(self, snapc: SnapContext) -> Callable[[int], int]:
         def set_snapc(pointer: int) -> int:
             ids = (c_uint64 * len(snapc.ids))(*snapc.ids)
             rv: int = self._session.library.ioctx_selfmanaged_snap_set_write_ctx(pointer, snapc.seq, ids, len(snapc.ids))
             return rv
 
-        return self._context(snapc, set_snapc)
+        return set_snapc
 
     # --- operations ---
 
