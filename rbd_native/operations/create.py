@@ -68,12 +68,12 @@ async def create(io: Io, name: str, wish: Wish) -> str:
 
 async def prepare(io: Io, name: str, wish: Wish) -> Plan:
     """Everything that can refuse it, without changing anything."""
-    reading: list[Coroutine[Any, Any, Any]] = [headers.unused(io, name), headers.pool_config(io)]
-    _, pool_config = await gather(reading, 2)
+    reading: list[Coroutine[Any, Any, Any]] = [headers.unused(io, name), headers.pool_config(io), pool.mark(io)]
+    _, pool_config, mark = await gather(reading, len(reading))
     settings = Settings(io.cluster.conf_get, pool_config)
     plan = await _plan(io, wish, order_of(wish, settings), settings)
     if settings.flag("rbd_validate_pool"):
-        await pool.validate(plan.data_io or io)
+        await (pool.validate(io, mark) if plan.data_io is None else pool.validate(plan.data_io))
     if io.namespace:
         await call(io, names.DIRECTORY, cls_rbd.dir_state_assert(DirectoryState.READY))
     if not name:
@@ -174,15 +174,19 @@ async def lay_out(io: Io, name: str, plan: Plan) -> str:
     return identifier
 
 
-Step = tuple[Callable[[], Awaitable[Any]], Callable[[], Awaitable[Any]]]
+Change = Callable[[], Coroutine[Any, Any, None]]
+Step = tuple[Change, Change]
 
 
 def _steps(io: Io, name: str, identifier: str, prefix: str, plan: Plan) -> Iterator[Step]:
     """What is done, in order, and what takes it back."""
     header = names.header(identifier)
 
-    def change(oid: str, *steps: WriteStep) -> Callable[[], Awaitable[Any]]:
-        return lambda: io.write(oid, steps)
+    def change(oid: str, *steps: WriteStep) -> Change:
+        async def do() -> None:
+            await io.write(oid, steps)
+
+        return do
 
     add: list[WriteStep] = [cls_rbd.dir_add_image(name, identifier).step]
     if io.namespace:
@@ -192,14 +196,39 @@ def _steps(io: Io, name: str, identifier: str, prefix: str, plan: Plan) -> Itera
     yield change(id_oid, Create(), cls_rbd.set_id(identifier).step), change(id_oid, Remove())
     data_pool = -1 if plan.data_io is None else plan.data_io.pool_id
     record = cls_rbd.create(plan.size, plan.layout.order, plan.features, prefix, data_pool)
-    yield change(header, Create(), record.step), change(header, Remove())
+    making, clearing = [change(header, Create(), record.step)], [change(header, Remove())]
+    if plan.features & RBD_FEATURE_OBJECT_MAP:
+        bits = cls_rbd.object_map_resize(plan.layout.object_count(plan.size), ObjectState.NONEXISTENT)
+        making.append(change(names.object_map(identifier), bits.step))
+        clearing.append(change(names.object_map(identifier), Remove()))
+    yield _all_or_none(making, clearing), _each(clearing)
     if plan.layout.fancy:
         striping = cls_rbd.set_stripe_unit_count(plan.layout.stripe_unit, plan.layout.stripe_count)
         yield change(header, striping.step), _nothing
-    if plan.features & RBD_FEATURE_OBJECT_MAP:
-        objects = plan.layout.object_count(plan.size)
-        bits = cls_rbd.object_map_resize(objects, ObjectState.NONEXISTENT)
-        yield change(names.object_map(identifier), bits.step), change(names.object_map(identifier), Remove())
+
+
+def _all_or_none(making: list[Change], clearing: list[Change]) -> Change:
+    """What depends on nothing among it, at the same time; where one fails, none is left."""
+
+    async def do() -> None:
+        try:
+            await gather([change() for change in making], len(making))
+        except RadosError:
+            await _each(clearing)()
+            raise
+
+    return do
+
+
+def _each(changes: list[Change]) -> Change:
+    """All of them, whatever becomes of the others."""
+
+    async def do() -> None:
+        for change in changes:
+            with contextlib.suppress(RadosError):
+                await change()
+
+    return do
 
 
 async def _nothing() -> None:

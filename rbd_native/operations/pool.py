@@ -14,7 +14,7 @@ from rbd_native import cls_rbd, names
 from rbd_native.cls_client import call_all
 from rbd_native.engine import gather
 from rbd_native.operations import listing, pool_metadata, trash
-from rbd_native.rados.port import HEAD, Create, Io, RadosError, Read, Write
+from rbd_native.rados.port import HEAD, Create, Io, RadosError, Read, Reply, Write
 
 _PROBE = b"validate"
 _APPLICATION: Final = "rbd"
@@ -28,10 +28,16 @@ async def initialize(io: Io, *, force: bool) -> None:
         await validate(io)
 
 
-async def validate(io: Io) -> None:
-    """Prove it, unless that was done before. EINVAL where the pool cannot hold images."""
+async def mark(io: Io) -> Reply:
+    """What says whether :func:`validate` has something to do."""
+    return await io.in_namespace("").read(names.INFO, [Read(0, len(names.VALIDATED) + 1)]).bare()
+
+
+async def validate(io: Io, reply: Reply | None = None) -> None:
+    """Prove it, unless that was done before. EINVAL where the pool cannot hold images. `reply`: its :func:`mark`."""
     info = io.in_namespace("")
-    reply = await info.read(names.INFO, [Read(0, 0)]).bare()
+    if reply is None:
+        reply = await mark(io)
     if reply.rv == 0 and reply.outs[0] == names.VALIDATED:
         return
     if reply.rv < 0 and reply.rv != -errno.ENOENT:
