@@ -155,7 +155,7 @@ async def _content(image: ImageContext, progress: Progress | None) -> None:
         raise Needed(errno.ENOTEMPTY, f"image {image.name} has clones")
     await mirror_image.end(image, force=False)
     await mirror_image.clear(image)
-    await image.under_lock(lambda: trim(image, 0, image.header.size, progress))
+    await image.under_lock(lambda: trim(image, 0, image.header.size, progress, mark=False))
     if image.header.parent is not None:
         await bond.detach(image, image.header.parent)
         await snapshots.sweep(image, image.header.parent)

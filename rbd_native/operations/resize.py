@@ -78,8 +78,18 @@ async def apply(
     await image.changed()
 
 
-async def trim(image: ImageContext, size: int, old_size: int, progress: Progress | None = None) -> None:
-    """Give up all data between `size` and `old_size`. The caller sees to it that nobody writes there meanwhile."""
+async def trim(
+    image: ImageContext,
+    size: int,
+    old_size: int,
+    progress: Progress | None = None,
+    *,
+    mark: bool = True,
+) -> None:
+    """Give up all data between `size` and `old_size`. The caller sees to it that nobody writes there meanwhile.
+
+    Without `mark`, the map keeps saying that there are objects: where it goes as well.
+    """
     layout = image.layout
     kept, count = layout.object_count(size), layout.object_count(old_size)
     keeper = image.head_map
@@ -98,10 +108,10 @@ async def trim(image: ImageContext, size: int, old_size: int, progress: Progress
     if total:
         report.update(0, total)
     depth = image.settings.integer("rbd_concurrent_management_ops")
-    if keeper is not None:
+    if keeper is not None and mark:
         await keeper.update_range(kept, count, ObjectState.PENDING, ObjectState.EXISTS)
     await for_each((step(number, number - kept) for number in await _concerned(image, kept, count)), depth)
-    if keeper is not None:
+    if keeper is not None and mark:
         await keeper.update_range(kept, count, ObjectState.NONEXISTENT, ObjectState.PENDING)
     await for_each((step(number, count - kept + place) for place, number in enumerate(cut)), depth)
 
