@@ -99,12 +99,7 @@ async def read(io: Io, identifier: str, *, read_only: bool) -> tuple[Fixed, Head
     """Fixed and changing state of the image with this id. RadosError ENOENT where it has no header."""
     oid = names.header(identifier)
     for _ in range(_ATTEMPTS):
-        fixed_calls: list[ClassCall[Any]] = [
-            cls_rbd.get_object_prefix(),
-            cls_rbd.get_data_pool(),
-            cls_rbd.get_create_timestamp(),
-        ]
-        values = await call_all(io, oid, fixed_calls + _changing_calls(read_only))
+        values = await call_all(io, oid, _all_calls(read_only))
         prefix, data_pool, created = values[:3]
         (order, _), (features, _) = values[3], values[4]
         stripe_unit, stripe_count = 1 << order, 1
@@ -132,6 +127,16 @@ async def refresh(io: Io, identifier: str, *, read_only: bool) -> Header:
         if header is not None:
             return header
     raise RadosError(errno.EIO, f"{oid}: a snapshot has no record")
+
+
+@cache
+def _all_calls(read_only: bool) -> list[ClassCall[Any]]:
+    return [
+        cls_rbd.get_object_prefix(),
+        cls_rbd.get_data_pool(),
+        cls_rbd.get_create_timestamp(),
+        *_changing_calls(read_only),
+    ]
 
 
 @cache

@@ -120,3 +120,19 @@ BORNE: dict[str, Spoil] = {
     "ids of snapshots": lambda header: header.snapshots(id=77777),
 }
 """What can be opened."""
+
+
+def lacking(key: str) -> Spoil:
+    return lambda header: header.take(key)
+
+
+def garbled(key: str) -> Spoil:
+    return lambda header: header.put(key, b"\1")
+
+
+_NEEDED = ("size", "order", "features", "object_prefix", "snap_seq")
+BROKEN: dict[str, Spoil] = {
+    **{f"no {key}": lacking(key) for key in _NEEDED},
+    **{f"garbled {key}": garbled(key) for key in (*_NEEDED, "parent", "flags", "create_timestamp")},
+}
+"""What is not whole."""

@@ -130,7 +130,8 @@ def by_opening(module: Any, rados_module: Any, ioctx: Any, entry: dict[str, str]
         return {
             "id": "" if image.old_format() else image.id(),
             "name": image.get_name(),
-            **{key: stat[key] for key in ("size", "obj_size", "num_objs", "order", "block_name_prefix")},
+            **{key: stat[key] for key in ("size", "obj_size", "num_objs", "order")},
+            "block_name_prefix": image.block_name_prefix(),  # librbd's stat has room for 23 characters
             **{method: getattr(image, method)() for method in methods},
             **{stamp: getattr(image, stamp)().replace(tzinfo=None) for stamp in stamps},
             "data_pool_id": -1 if image.data_pool_id() == ioctx.get_pool_id() else image.data_pool_id(),

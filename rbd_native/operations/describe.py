@@ -67,6 +67,9 @@ async def _reads(io: Io) -> AsyncGenerator[Coroutine[Any, Any, Described | Unrea
 
 async def _read(io: Io, name: str, identifier: str) -> Described | Unreadable | None:
     """None for an image that is not there any more."""
+    oid = names.header(identifier) if identifier else names.old_header(name)
+    if "\0" in oid:  # a damaged directory: no object is called so
+        return Unreadable(identifier, name, errno.EINVAL)
     try:
         if identifier:
             fixed, header = await headers.read(io, identifier, read_only=True)
@@ -76,11 +79,7 @@ async def _read(io: Io, name: str, identifier: str) -> Described | Unreadable | 
         if error.errno in _OF_THE_CLIENT:
             raise
         # A header that lacks something fails with the same errno as one that is not there.
-        if error.errno == errno.ENOENT and not await _there(io, name, identifier):
+        if error.errno == errno.ENOENT and not await headers.exists(io, oid):
             return None
         return Unreadable(identifier, name, error.errno)
     return Described(identifier, name, fixed, header)
-
-
-async def _there(io: Io, name: str, identifier: str) -> bool:
-    return await headers.exists(io, names.header(identifier) if identifier else names.old_header(name))

@@ -2,6 +2,7 @@
 should be, comes or goes meanwhile."""
 
 import errno
+import random
 from collections.abc import Callable, Iterator
 from contextlib import aclosing
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 
 import rbd_native as rbd
-from rbd_native import cls_rbd, embedded
+from rbd_native import cls_rbd, embedded, format1
 from rbd_native.cls_client import mutate
 from rbd_native.encoding import UTime, encode, text
 from rbd_native.engine import run
@@ -19,7 +20,7 @@ from rbd_native.rados.port import Exec, Io, Operation, RadosError
 from rbd_native.rados.wrapper import Interceptor, Request, wrap
 from rbd_native.types import TrashImageSource, TrashImageSpec
 from tests.backend import Backend
-from tests.bad_headers import BORNE, REFUSED, Header, Spoil
+from tests.bad_headers import BORNE, BROKEN, REFUSED, Header
 from tests.gallery import Gallery, by_opening, without_zones
 from tests.image.room import Room
 from tests.stored import contents
@@ -148,21 +149,7 @@ def test_a_name_that_is_not_utf8(room: Room) -> None:
 # --- headers that are not what they should be ------------------------------------------------------------------------
 
 
-def lacking(key: str) -> Spoil:
-    return lambda header: header.take(key)
-
-
-def garbled(key: str) -> Spoil:
-    return lambda header: header.put(key, b"\1")
-
-
-KEYS = ("size", "order", "features", "object_prefix", "snap_seq")
-BAD = (
-    {case: spoil for case, (_, spoil) in REFUSED.items()}
-    | BORNE
-    | {f"no {key}": lacking(key) for key in KEYS}
-    | {f"garbled {key}": garbled(key) for key in (*KEYS, "parent", "flags", "create_timestamp")}
-)
+BAD = {case: spoil for case, (_, spoil) in REFUSED.items()} | BORNE | BROKEN
 READ = [case for case in REFUSED if case.startswith(("parent", "data pool", "features"))]
 """Of those that cannot be opened, the ones whose header is fine."""
 
@@ -214,6 +201,75 @@ def test_bad_headers_of_format1(backend: Backend, monkeypatch: pytest.MonkeyPatc
         assert (first["name"], last["name"], last["old_format"]) == ("a", "c", True)
     ioctx.remove_object("b.rbd")
     assert names_of(details(ioctx)) == ["a", "c"]
+
+
+def test_bad_directories(room: Room) -> None:
+    """Names and ids that can be no object's."""
+    ioctx = room.ioctx()
+    rbd.RBD().create(ioctx, "good", MIB, features=1)
+    entries = {"a": "no\0id", "b": "l" * 5000, "c": "", "x": "/.."}
+    with room.rados_module.WriteOpCtx() as operation:
+        values = tuple(encode(identifier, text) for identifier in entries.values())
+        ioctx.set_omap(operation, tuple(f"name_{name}" for name in entries), values)
+        ioctx.operate_write_op(operation, "rbd_directory")
+    ioctx.write_full("rbd_directory", format1.encode_directory(b"", {"o\0ld": b"", "l" * 5000: b"", "gone": b""}))
+    assert len(list(rbd.RBD().list2(ioctx))) == 8
+    rows = details(ioctx)
+    assert [(row["name"][:5], row["id"][:5], row.get("error")) for row in rows] == [
+        ("lllll", "", errno.ENAMETOOLONG),
+        ("o\0ld", "", errno.EINVAL),
+        ("a", "no\0id", errno.EINVAL),
+        ("b", "lllll", errno.ENAMETOOLONG),
+        ("good", rows[4]["id"][:5], None),
+    ]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_random_damage(ioctx: Any, seed: int) -> None:
+    """Whatever a header says, it is told in a row of its own, as opening the image would tell it."""
+    dice = random.Random(seed)
+    for name in "abc":
+        rbd.RBD().create(ioctx, name, MIB, 16, features=63, stripe_unit=4096, stripe_count=2)
+    with rbd.Image(ioctx, "a") as parent:
+        parent.create_snap("s")
+        parent.protect_snap("s")
+    rbd.RBD().remove(ioctx, "b")
+    rbd.RBD().clone(ioctx, "a", "s", ioctx, "b", features=63, stripe_unit=4096, stripe_count=2)
+    rbd.RBD().group_create(ioctx, "group")
+    rbd.Group(ioctx, "group").add_image(ioctx, "b")
+    with rbd.Image(ioctx, "b") as image:
+        image.create_snap("s")
+        header = Header(embedded, ioctx, image.id())
+    with rbd.Image(ioctx, "b") as image:
+        image.lock_shared("cookie", "tag")
+    good = dict(header.omap())
+    lock = ioctx.get_xattr(f"rbd_header.{header.id}", "lock.rbd_lock")
+    whole = details(ioctx)
+    assert whole[1]["group"] and whole[1]["lock"] and whole[1]["parent"]
+    bad = 0
+    for _ in range(150):
+        key = dice.choice([*good, "lock"])
+        data = bytearray(lock if key == "lock" else good[key])
+        for _ in range(dice.randint(0, 2)):
+            data[dice.randrange(len(data))] = dice.choice((0, 1, 0xFF, dice.randrange(256)))
+        if dice.random() < 0.3:
+            del data[dice.randrange(len(data)) :]
+        if key == "lock":
+            ioctx.set_xattr(f"rbd_header.{header.id}", "lock.rbd_lock", bytes(data))
+        else:
+            header.put(key, bytes(data))
+        first, second, third = details(ioctx)
+        assert (first, third) == (whole[0], whole[2])
+        assert (second["id"], second["name"]) == (whole[1]["id"], "b")
+        code = opening(ioctx, "b")
+        if "error" in second:
+            assert second["error"] in (code, errno.EILSEQ)
+        bad += "error" in second
+        ioctx.set_xattr(f"rbd_header.{header.id}", "lock.rbd_lock", lock)
+        for known, value in good.items():
+            header.put(known, value)
+    assert 10 < bad < 140
+    assert details(ioctx) == whole
 
 
 # --- what it asks of the cluster ---------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ import rbd as real
 
 import rbd_native as ours
 from tests.backend import Backend, ceph_backend
+from tests.bad_headers import BORNE, BROKEN, REFUSED, Header
 from tests.cluster import CephCluster
 from tests.gallery import Gallery, by_opening, without_zones
 from tests.stored import contents
@@ -87,3 +88,39 @@ def test_the_program(house: Backend, ceph: CephCluster) -> None:
         if "snapshot" in row:
             row.pop("parent", None)
     assert mine == theirs
+
+
+TOLD = [
+    *(case for case in BROKEN if case != "garbled order"),
+    *("snap_seq below the ids", "snap_seq of the head", "greatest snap_seq", "prefix that ends too soon"),
+]
+ALIKE = (
+    "data pool that is not,empty prefix,no stripe count,no stripe unit,overlap,size 2**44,size 2**44 map invalid,"
+    "size 2**60 wide stripes,size 2**63,size 2**63 lock,size of snapshots,small stripe unit,snap_seq far ahead,"
+    "unknown feature,unknown flags"
+).split(",")
+"""With most others librbd crashes, hangs, or opens an image whose numbers it does not understand."""
+
+
+def test_bad_headers(ceph: CephCluster) -> None:
+    """The same error, or the same values."""
+    spoils = {case.replace(",", ""): spoil for case, (_, spoil) in REFUSED.items()} | BROKEN
+    spoils |= {case.replace(",", ""): spoil for case, spoil in BORNE.items()}
+    with ceph_backend(ceph, "details-bad") as house:
+        ioctx = house.ioctx()
+        ours.RBD().create(ioctx, "0 parent", 1 << 20, 16, features=61)
+        with ours.Image(ioctx, "0 parent") as image:
+            image.create_snap("s")
+            image.protect_snap("s")
+        for case in (*TOLD, *ALIKE):
+            ours.RBD().clone(ioctx, "0 parent", "s", ioctx, case, features=61)
+            with ours.Image(ioctx, case) as image:
+                image.create_snap("s")
+                spoils[case](Header(rados, ioctx, image.id()))
+        rows = {row["name"]: row for row in ours.RBD().list_details(ioctx)}
+        for case in TOLD:
+            with pytest.raises(real.OSError) as caught:
+                real.Image(ioctx, case, read_only=True)
+            assert rows[case] == {"id": rows[case]["id"], "name": case, "error": caught.value.errno}
+        for case in ALIKE:
+            assert without_zones(rows[case]) == by_opening(real, rados, ioctx, rows[case])
