@@ -3,6 +3,7 @@ should be, comes or goes meanwhile."""
 
 import errno
 import random
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import aclosing
 from typing import Any
@@ -13,8 +14,8 @@ import rbd_native as rbd
 from rbd_native import cls_rbd, embedded, format1
 from rbd_native.cls_client import mutate
 from rbd_native.encoding import UTime, encode, text
-from rbd_native.engine import run
-from rbd_native.operations import describe
+from rbd_native.engine import collect, run
+from rbd_native.operations import describe, listing
 from rbd_native.rados.connect import port_for
 from rbd_native.rados.port import Exec, Io, Operation, RadosError
 from rbd_native.rados.wrapper import Interceptor, Request, wrap
@@ -97,8 +98,19 @@ def test_stopping_in_the_middle(room: Room) -> None:
 
     run(some())
     assert watch.headers == describe.WINDOW
-    for _ in rbd.RBD().list_details(ioctx):
-        break
+    ended: list[str] = []
+
+    def look() -> None:
+        for row in rbd.RBD().list_details(ioctx):
+            ended.append(row["name"])
+            break
+
+    look()
+    thread = threading.Thread(target=look, daemon=True)  # which may not wait for what is under way
+    thread.start()
+    thread.join()
+    assert ended == ["00", "00"]
+    assert len(details(ioctx)) == describe.WINDOW + 5
 
 
 def test_entries_without_an_image(room: Room) -> None:
@@ -130,6 +142,7 @@ def test_images_that_are_being_removed(room: Room) -> None:
         run(mutate(port, "rbd_trash", cls_rbd.trash_add(identifier, spec)))
     listed = [(row["name"], row["id"]) for row in rbd.RBD().list2(ioctx)]
     assert [name for name, _ in listed] == ["a", "b", "c", "d", "zz", "é", "ü"]
+    assert run(collect(listing.walk(port))) == listed
     found = [(row["name"], row["id"]) for row in details(ioctx)]
     assert found == [entry for entry in listed if entry[0] not in ("c", "zz")]  # the headers of these are gone
 
