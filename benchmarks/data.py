@@ -72,6 +72,23 @@ def in_sequence(bench: Bench, *, length: int, depth: int, write: bool) -> Figure
     return keep_under_way(bench.disk, _sequential(bench.disk, bench.size, length, write), depth, bench.seconds)
 
 
+def into_buffers(bench: Bench, *, length: int, depth: int) -> Figure:
+    """Reads into the same few buffers, again and again; librbd's binding and python-rados have but reads into new ones."""
+    rooms = [bytearray(length) for _ in range(depth)]
+
+    def begin(offset: int, done: Callable[[int], None]) -> None:
+        room = rooms.pop()
+
+        def ended(result: int) -> None:
+            rooms.append(room)
+            done(result)
+
+        bench.disk.submit_read_into(offset, room, ended)
+
+    offsets = itertools.cycle(range(0, bench.size, length))
+    return keep_under_way(bench.disk, (partial(begin, offset) for offset in offsets), depth, bench.seconds)
+
+
 def into_new(bench: Bench, *, length: int, depth: int) -> Figure:
     """Every object is written for the first time; the plan ends with the image."""
     disk = bench.new_disk()
@@ -143,10 +160,13 @@ SEQUENTIAL: dict[str, Case] = {
     for write in (False, True)
     for name, length in (("64 KiB", 64 * KIB), ("4 MiB", 4 * MIB))
 }
+INTO: dict[str, Case] = {
+    "4 MiB sequential read into buffers, depth 16": partial(into_buffers, length=4 * MIB, depth=16)
+}
 NEW: dict[str, Case] = {
     f"{name} write into new objects, depth 16": partial(into_new, length=length, depth=16)
     for name, length in (("64 KiB", 64 * KIB), ("4 MiB", 4 * MIB))
 }
-ALSO_ON_RADOS: dict[str, Case] = {**RANDOM, **SEQUENTIAL, **NEW}
+ALSO_ON_RADOS: dict[str, Case] = {**RANDOM, **SEQUENTIAL, **INTO, **NEW}
 DATA: dict[str, Case] = {**ALSO_ON_RADOS, "4 KiB sequential writes, blocking": one_after_the_other}
 CLONES: dict[str, Case] = {"4 KiB read through a clone": clone_reads, "4 KiB first write to a clone": clone_first_writes}

@@ -27,6 +27,10 @@ class Disk(ABC):
     @abstractmethod
     def submit_read(self, offset: int, length: int, done: Done) -> None: ...
 
+    def submit_read_into(self, offset: int, room: bytearray, done: Done) -> None:
+        """The same into memory that is used again, where there is such a read."""
+        self.submit_read(offset, len(room), done)
+
     @abstractmethod
     def submit_write(self, data: bytes, offset: int, done: Done) -> None: ...
 
@@ -68,6 +72,12 @@ class ImageDisk(Disk):
 
     def submit_read(self, offset: int, length: int, done: Done) -> None:
         self.image.aio_read(offset, length, lambda completion, data: done(completion.get_return_value()))
+
+    def submit_read_into(self, offset: int, room: bytearray, done: Done) -> None:
+        if not hasattr(self.image, "aio_readinto"):
+            self.submit_read(offset, len(room), done)
+            return
+        self.image.aio_readinto(offset, room, lambda completion: done(completion.get_return_value()))
 
     def submit_write(self, data: bytes, offset: int, done: Done) -> None:
         self.image.aio_write(data, offset, lambda completion: done(completion.get_return_value()))
