@@ -53,8 +53,15 @@ async def write(image: ImageContext, offset: int, data: Buffer) -> int:
             if length != len(data):
                 data = memoryview(data)[:length]
             place = image.layout.place(offset, length)
-            if place is None or image.cache is not None:
+            cache = image.cache
+            if cache is not None and not cache.trusting:
+                cache = None
+            if place is None:
                 await _write_all(image, offset, data, epoch)
+            elif cache is not None:
+                cache.put(*place, data, epoch)
+                if cache.full:
+                    await cache.room()
             elif image.gathering is not None:
                 await image.gathering.write(*place, data)
             else:
@@ -88,8 +95,6 @@ async def _write_all(image: ImageContext, offset: int, data: Buffer, epoch: int)
         for extent in extents:
             cache.put(extent.objectno, extent.offset, _piece(view, extent), epoch)
         await cache.room()
-    elif len(extents) == 1:
-        await _write_object(image, extents[0].objectno, extents[0].offset, data)
     else:
         writes = (_write_object(image, e.objectno, e.offset, _piece(view, e)) for e in extents)
         await for_each(writes, FANOUT)

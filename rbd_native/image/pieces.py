@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from rbd_native.rados.port import AllocHint, Buffer, Write, WriteFull, WriteStep
 
@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
 Store = Callable[["ImageContext", int, tuple[WriteStep, ...]], Awaitable[None]]
 """How steps are done to a data object, by its number."""
+
+
+_LARGE: Final = 32 << 10
 
 
 class Pieces:
@@ -65,10 +68,10 @@ class Pieces:
                 yield begin + low, data if high - low == len(data) else memoryview(data)[low:high]
 
     def runs(self) -> Iterator[tuple[int, Buffer]]:
-        """(start, bytes), neighbours joined."""
+        """(start, bytes), neighbours joined where they are small: copying large ones would cost more than it saves."""
         begin, end, gathered = 0, -1, list[Buffer]()
         for start, data in zip(self._starts, self._data, strict=True):
-            if start != end and gathered:
+            if gathered and (start != end or len(data) >= _LARGE):
                 yield begin, _joined(gathered)
                 gathered = []
             if not gathered:

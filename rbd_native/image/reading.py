@@ -54,7 +54,7 @@ async def read_now(image: ImageContext, offset: int, length: int) -> bytes:
         await _fill(image, offset, memoryview(out))
         return bytes(out)
     objectno, start = place
-    if image.cache is not None:
+    if image.cache is not None and image.cache.has(objectno):
         return await read_object(image, objectno, start, length)
     data: bytes = await _stored(image, objectno, Read(start, length))
     return data if len(data) == length else data.ljust(length, b"\0")

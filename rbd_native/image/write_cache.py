@@ -110,9 +110,14 @@ class WriteCache:
         elif ages:
             spawn(self._push_later(), f"{self._image.name}: write of what has grown old")
 
+    @property
+    def full(self) -> bool:
+        """More is kept than may be."""
+        return self._size > self._most
+
     async def room(self) -> None:
         """Wait until no more is kept than may be: what each writer ends with."""
-        while self._size > self._most:
+        while self.full:
             await Waiting(self._wait_for_room)
 
     def _wait_for_room(self, resume: Resume) -> Any:
@@ -124,10 +129,14 @@ class WriteCache:
 
     # --- reading ---
 
+    def has(self, objectno: int) -> bool:
+        """Whether it may have a part of an object. If not by now, the cluster has all of it."""
+        return objectno in self._objects
+
     def pieces(self, objectno: int, start: int, end: int) -> list[tuple[int, Buffer]]:
         """What is kept of a part of an object: (start, bytes), the later ones to be laid over the earlier ones. What is not
         among it by now, the cluster has."""
-        if objectno not in self._objects:
+        if not self.has(objectno):
             return []
         with self._guard:
             kept = self._objects.get(objectno)
