@@ -58,9 +58,10 @@ mon warn on pool no redundancy = false
 {options}
 [mon]
 mon data = {root}/mon/$id
-# Every self-managed snapshot id is a commit of the monitor: up to a second each at the default intervals.
-paxos propose interval = 0.02
-paxos min wait = 0.01
+# Every client, pool, snapshot id and entry of the blocklist is a commit of the monitor: up to a second each at the
+# default intervals, in which it waits for more to commit.
+paxos propose interval = 0.001
+paxos min wait = 0.001
 [mgr]
 mgr data = {root}/mgr/$id
 [osd]
