@@ -22,7 +22,13 @@ _numbers = itertools.count(1)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--full", action="store_true", help="run the long forms of the tests of sharing (tens of minutes)")
+    parser.addoption("--full", action="store_true", help="run the long forms of tests that have one (tens of minutes)")
+
+
+@pytest.fixture(scope="session")
+def full(request: pytest.FixtureRequest) -> bool:
+    """Whether this is to be the long run."""
+    return bool(request.config.getoption("--full"))
 
 
 def _new_pool_name() -> str:

@@ -34,11 +34,6 @@ pytestmark = pytest.mark.timeout(3600)
 
 
 @pytest.fixture
-def full(request: pytest.FixtureRequest) -> bool:
-    return bool(request.config.getoption("--full"))
-
-
-@pytest.fixture
 def sides(backend: Backend) -> Iterator[list[Side]]:
     """Filled by the test; closed at the end."""
     filled: list[Side] = []

@@ -64,9 +64,3 @@ def arena(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Arena]:
     options = {"osd_client_watch_timeout": str(WATCH_TIMEOUT)}
     with embedded.Rados(conf={"embedded_path": file}) as cluster, cluster.open_ioctx("rbd") as ioctx:
         yield Arena(("ours", "ours"), {"file": file, "pool": "rbd"}, options, ioctx, lambda name: None)
-
-
-@pytest.fixture
-def full(request: pytest.FixtureRequest) -> bool:
-    """Whether this is to be the long run."""
-    return bool(request.config.getoption("--full"))
