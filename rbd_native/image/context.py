@@ -29,10 +29,13 @@ from rbd_native.image.timestamps import Timestamps
 from rbd_native.image.watch import ImageWatch
 from rbd_native.image.write_cache import WriteCache
 from rbd_native.options import Settings
-from rbd_native.rados.port import HEAD, Io, RadosError, SnapContext
+from rbd_native.rados.port import HEAD, AllocHint, Io, RadosError, SnapContext
 from rbd_native.striping import Layout
 from rbd_native.types import EntityAddress, ParentImageSpec, UserSnapshotNamespace
 from rbd_native.watch_notify import HeaderUpdate, Message, encode_message
+
+_COMPRESSION_HINTS = {"compressible": 256, "incompressible": 512}
+"""The flags of an allocation hint: LIBRADOS_ALLOC_HINT_FLAG_*."""
 
 _Line = frozenset[tuple[int, str, str]]
 """Images, by pool, namespace and id, each of which has the next one as its parent."""
@@ -76,6 +79,8 @@ class ImageContext:
         self._perform = perform
         self.fixed: Fixed
         self.layout: Layout
+        self.hints: tuple[AllocHint, ...] = ()
+        """What a write tells the OSD of an object that may be new."""
         self._name_format: str
         self._parent_spec: ParentImageSpec | None = None
         self._line: _Line = frozenset()
@@ -164,6 +169,11 @@ class ImageContext:
             self.lock = ExclusiveLock(self) if wanted else None
         self.settings = Settings(self.io.cluster.conf_get, self._pool_config, header.config)
         self.timestamps.follow(header, self.settings)
+        self.hints = (self._hint(),) if self.settings.flag("rbd_enable_alloc_hint") else ()
+
+    def _hint(self) -> AllocHint:
+        size = self.layout.object_size
+        return AllocHint(size, size, _COMPRESSION_HINTS.get(self.settings.text("rbd_compression_hint"), 0))
 
     # --- open and close ---
 

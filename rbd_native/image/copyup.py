@@ -24,7 +24,7 @@ from rbd_native.image.context import ImageContext
 from rbd_native.image.head_map import HeadMap
 from rbd_native.image.reading import find_in_parent
 from rbd_native.object_map import ObjectState
-from rbd_native.rados.port import AllocHint, AssertExists, RadosError, SnapContext, Stat, WriteFull, WriteStep
+from rbd_native.rados.port import AssertExists, RadosError, SnapContext, Stat, WriteFull, WriteStep
 from rbd_native.zeros import filled_runs
 
 _NO_SNAPSHOTS = SnapContext(0, ())
@@ -80,7 +80,7 @@ async def copyup(image: ImageContext, objectno: int, steps: tuple[WriteStep, ...
         return False
     # The plain method takes the bytes as they are; of the other's input, a copy has to be made.
     bringing = cls_rbd.copyup(packed) if list(extents) == [0] else cls_rbd.sparse_copyup(extents, packed)
-    bring = (bringing.step, AllocHint(size, size))
+    bring: tuple[WriteStep, ...] = (bringing.step, *image.hints)
     if extents and snapc.ids:
         return await _under_snapshots(image, objectno, bring, steps)
     keeper = image.head_map

@@ -67,7 +67,7 @@ class Gathering:
                 kept.flying += 1
             kept.end = start + len(data)
         if batch is None:
-            steps = write_steps([(start, data)], self._image.layout.object_size)
+            steps = write_steps(self._image, objectno, [(start, data)])
             try:
                 await self._store(self._image, objectno, steps)
             finally:
@@ -91,7 +91,7 @@ class Gathering:
     async def _send(self, objectno: int, kept: _Object, batch: _Batch) -> None:
         error: BaseException | None = None
         try:
-            await self._store(self._image, objectno, write_steps(batch.runs(), self._image.layout.object_size))
+            await self._store(self._image, objectno, write_steps(self._image, objectno, batch.runs()))
         except BaseException as caught:  # every writer hears of it
             error = caught
         self._landed(objectno, kept)

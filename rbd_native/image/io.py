@@ -22,7 +22,6 @@ from rbd_native.image.reading import FANOUT, clip
 from rbd_native.image.write_cache import WriteCache
 from rbd_native.object_map import ObjectState
 from rbd_native.rados.port import (
-    AllocHint,
     Buffer,
     Create,
     RadosError,
@@ -160,7 +159,7 @@ async def _write_object(image: ImageContext, objectno: int, start: int, data: Bu
     if image.gathering is not None:
         await image.gathering.write(objectno, start, data)
         return
-    await apply(image, objectno, write_steps([(start, data)], image.layout.object_size))
+    await apply(image, objectno, write_steps(image, objectno, [(start, data)]))
 
 
 async def apply(image: ImageContext, objectno: int, steps: tuple[WriteStep, ...]) -> None:
@@ -255,7 +254,7 @@ async def write_zeroes(image: ImageContext, offset: int, length: int, *, thick: 
 
     async def clear(extent: ObjectExtent) -> None:
         if thick:
-            await apply(image, extent.objectno, _provision(extent.offset, extent.length, image.layout.object_size))
+            await apply(image, extent.objectno, _provision(image, extent))
         else:
             await _clear_object(image, extent.objectno, extent.offset, extent.offset + extent.length)
 
@@ -301,6 +300,6 @@ def _round_inward(extent: ObjectExtent, granularity: int, object_size: int) -> t
     return start, end
 
 
-def _provision(offset: int, length: int, object_size: int) -> tuple[WriteStep, ...]:
-    pattern = _ZEROES[: math.gcd(length, len(_ZEROES))]
-    return (AllocHint(object_size, object_size), WriteSame(offset, length, pattern))
+def _provision(image: ImageContext, extent: ObjectExtent) -> tuple[WriteStep, ...]:
+    pattern = _ZEROES[: math.gcd(extent.length, len(_ZEROES))]
+    return (*image.hints, WriteSame(extent.offset, extent.length, pattern))

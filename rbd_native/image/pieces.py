@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Awaitable, Callable, Iterable, Iterator
-from functools import cache
 from typing import TYPE_CHECKING, Final
 
-from rbd_native.rados.port import AllocHint, Buffer, Write, WriteFull, WriteStep
+from rbd_native.rados.port import Buffer, Write, WriteFull, WriteStep
 
 if TYPE_CHECKING:
     from rbd_native.image.context import ImageContext
@@ -86,16 +85,15 @@ def _joined(pieces: list[Buffer]) -> Buffer:
     return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 
-@cache
-def _hint(object_size: int) -> AllocHint:
-    return AllocHint(object_size, object_size)
-
-
-def write_steps(runs: Iterable[tuple[int, Buffer]], object_size: int) -> tuple[WriteStep, ...]:
+def write_steps(image: ImageContext, objectno: int, runs: Iterable[tuple[int, Buffer]]) -> tuple[WriteStep, ...]:
     """What writes runs of bytes, (start, bytes), to an object, in one operation: all of it at once where they are all of
-    it."""
-    hint = _hint(object_size)
-    writes = [Write(start, data) for start, data in runs]
-    if len(writes) == 1 and len(writes[0].data) == object_size:
-        return (hint, WriteFull(writes[0].data))
-    return (hint, *writes)
+    it. How large it will be is told where it may be new."""
+    steps: list[WriteStep] = [Write(start, data) for start, data in runs]
+    if len(steps) == 1:
+        data = steps[0].data  # type: ignore[union-attr]
+        if len(data) == image.layout.object_size:
+            steps = [WriteFull(data)]
+    hints, keeper = image.hints, image.head_map
+    if hints and (keeper is None or hints[0].flags or not keeper.may_exist(objectno)):
+        return (*hints, *steps)
+    return tuple(steps)

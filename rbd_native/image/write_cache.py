@@ -197,7 +197,7 @@ class WriteCache:
         while (batch := self._take(objectno, kept)) is not None:
             try:
                 await self._still_allowed()
-                await self._store(self._image, objectno, write_steps(batch.runs(), self._image.layout.object_size))
+                await self._store(self._image, objectno, write_steps(self._image, objectno, batch.runs()))
             except RadosError as error:
                 self._error = self._error or error
             except Exception as error:

@@ -56,7 +56,7 @@ _QUICK: Final[_Prototypes] = {
     "create_write_op": (_OP,),
     "release_write_op": (None, _OP),
     "write_op_set_flags": (None, _OP, c_int),
-    "write_op_set_alloc_hint": (None, _OP, c_uint64, c_uint64),
+    "write_op_set_alloc_hint2": (None, _OP, c_uint64, c_uint64, c_uint32),
     "write_op_assert_exists": (None, _OP),
     "write_op_assert_version": (None, _OP, c_uint64),
     "write_op_create": (None, _OP, c_int, c_char_p),

@@ -151,7 +151,7 @@ def _write_assert_version(tools: Toolbox, operation: int, step: port.AssertVersi
 
 
 def _alloc_hint(tools: Toolbox, operation: int, step: port.AllocHint) -> None:
-    tools.library.write_op_set_alloc_hint(operation, step.object_size, step.write_size)
+    tools.library.write_op_set_alloc_hint2(operation, *step)
 
 
 def _fail_ok(tools: Toolbox, operation: int, step: port.FailOk) -> None:

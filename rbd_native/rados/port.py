@@ -221,10 +221,11 @@ class OmapClear(NamedTuple):
 
 
 class AllocHint(NamedTuple):
-    """The size this object is expected to reach, and that of its writes."""
+    """The size this object is expected to reach, and that of its writes. `flags`: LIBRADOS_ALLOC_HINT_FLAG_*."""
 
     object_size: int
     write_size: int
+    flags: int = 0
 
 
 class FailOk(NamedTuple):
