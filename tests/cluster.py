@@ -72,6 +72,9 @@ memstore device bytes = 8589934592
 # writers of the same object, and all placement groups keep their lists of snapshots in one.
 osd op num shards = 1
 osd op num threads per shard = 1
+# MemStore says that it is a rotating disk: on such, five seconds pass between two objects that are rid of a snapshot.
+osd snap trim sleep hdd = 0
+osd snap trim sleep hybrid = 0
 """
 
 
