@@ -43,6 +43,15 @@ class Backend:
         self._closing.callback(client.shutdown)
         return client
 
+    @contextlib.contextmanager
+    def connected(self, **conf: str) -> Iterator[Any]:
+        """One more client, for a while: where many come and go, those that stay would be in each other's way."""
+        client = self._new_client(**conf)
+        try:
+            yield client
+        finally:
+            client.shutdown()
+
     def ioctx(self, pool: str | None = None, namespace: str = "", cluster: Any = None) -> Any:
         """An open ioctx, of the test's own pool unless told otherwise; closed at the end of the test."""
         ioctx = (cluster or self.cluster).open_ioctx(pool or self.pool)

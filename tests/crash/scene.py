@@ -45,8 +45,7 @@ class Scene:
     def cut_off(self, work: Callable[[Io], Coroutine[Any, Any, None]], at: int) -> bool:
         """Let a client do some work, and die instead of making change number `at`. False where it was done before that."""
         faults = Faults(changes)
-        client = self.backend.connect(**self.conf)
-        with client.open_ioctx(self.backend.pool) as ioctx:
+        with self.backend.connected(**self.conf) as client, client.open_ioctx(self.backend.pool) as ioctx:
             io = port_for(ioctx)
             faults.crash(at)
             try:
