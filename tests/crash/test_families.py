@@ -105,7 +105,7 @@ def test_clone(backend: Backend, request: pytest.FixtureRequest, features: int, 
 
 
 @pytest.mark.parametrize(
-    ("snapped", "features"), [*((False, features) for features in FEATURES), *((True, features) for features in DEEP_OR_NOT)]
+    ("snapped", "features"), [*((False, mask) for mask in FEATURES), *((True, mask) for mask in DEEP_OR_NOT)]
 )
 @pytest.mark.parametrize("clone_format", [1, 2])
 def test_flatten(backend: Backend, request: pytest.FixtureRequest, features: int, clone_format: int, snapped: bool) -> None:

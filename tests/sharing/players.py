@@ -1,26 +1,20 @@
 """Clients in processes of their own, driven by the test: see :mod:`tests.sharing.worker`."""
 
 import contextlib
-import json
 import os
 import pickle
 import select
 import signal
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import IO, Any
 
+from tests.sharing.nursery import nursery
 from tests.sharing.worker import LENGTH
 
 PATIENCE = 90.0
 """Seconds after which a client that does not answer is stuck."""
-
-HOME = Path(__file__).parent.parent.parent
-
 
 class Refused(Exception):
     """What the client's call raised: the class of its exception, and the errno."""
@@ -38,27 +32,23 @@ class Player:
         self.client = client
         self.notes: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  (closed by kill)
         self.records: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115
-        setup = {"client": client, "options": options or {}, "records": self.records.fileno(), **where}
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "tests.sharing.worker", json.dumps(setup)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self.notes,
-            cwd=HOME,
-            pass_fds=[self.records.fileno()],
-            start_new_session=True,
-        )
+        its_input, mine = os.pipe()
+        yours, its_output = os.pipe()
+        self._asked = os.fdopen(mine, "wb")
+        self._answers = os.fdopen(yours, "rb")
+        setup = {"client": client, "options": options or {}, **where}
+        self.process = nursery().bear(setup, its_input, its_output, self.notes.fileno(), self.records.fileno())
+        os.close(its_input)
+        os.close(its_output)
 
     def begin(self, method: str, *arguments: Any) -> None:
         """Ask for something; :meth:`end` gives what came of it."""
         raw = pickle.dumps((method, arguments))
-        assert self.process.stdin is not None
-        self.process.stdin.write(LENGTH.pack(len(raw)) + raw)
-        self.process.stdin.flush()
+        self._asked.write(LENGTH.pack(len(raw)) + raw)
+        self._asked.flush()
 
     def end(self) -> Any:
-        stream = self.process.stdout
-        assert stream is not None
+        stream = self._answers
         if not select.select([stream], [], [], PATIENCE)[0]:
             self.signal(signal.SIGUSR1)  # it notes where its threads are
             time.sleep(1)
@@ -84,17 +74,15 @@ class Player:
         return os.pread(self.records.fileno(), 1 << 30, 0)
 
     def signal(self, number: int) -> None:
-        self.process.send_signal(number)
+        self.process.signal(number)
 
     def kill(self) -> bytes:
         """With -9, and wait until it is gone; the records of its hammer."""
-        self.process.send_signal(signal.SIGKILL)
-        self.process.wait()
+        self.process.kill()
         recorded = self.recorded()
-        for stream in (self.process.stdin, self.process.stdout, self.notes, self.records):
-            if stream is not None:
-                with contextlib.suppress(BrokenPipeError):
-                    stream.close()
+        for stream in (self._asked, self._answers, self.notes, self.records):
+            with contextlib.suppress(BrokenPipeError):
+                stream.close()
         return recorded
 
 
@@ -110,5 +98,5 @@ def players(clients: Iterable[str], where: dict[str, str], options: dict[str, st
         yield started
     finally:
         for player in started:
-            if player.process.returncode is None:
+            if player.process.alive:
                 player.kill()

@@ -99,7 +99,9 @@ def _asynchronous(operation: tuple[Any, ...]) -> tuple[Any, ...]:
 def _end_well(arena: Arena, clients: list[Player], name: str, model: Model) -> None:
     """All see the same, nothing is left behind, and the object map is exactly true."""
     wanted = hashlib.sha256(model.data).hexdigest()
-    assert [client.call("digest") for client in clients] == [wanted] * len(clients)
+    for client in clients:
+        client.begin("digest")
+    assert [client.end() for client in clients] == [wanted] * len(clients)
     for client in clients:
         client.call("close")
     assert judge(arena.onlooker, name, exact=True) == 0

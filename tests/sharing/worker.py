@@ -1,17 +1,17 @@
 """A client of its own process for tests of sharing: it does what comes down a pipe, one request at a time.
 
-    python -m tests.sharing.worker '{"client": "librbd", "conf": "/.../ceph.conf", "pool": "rbd", "options": {}}'
+    {"client": "librbd", "conf": "/.../ceph.conf", "pool": "rbd", "options": {}}
 
-`client` is "librbd" or "ours"; a cluster is a `conf` of a real one, or the `file` of an embedded one. Requests and
-answers are pickles, each behind its length. A request is the name of a method of :class:`Worker`, or else of the open
-image, and its arguments; an answer is ("ok", value) or ("error", class name, errno, words).
+is a setup, with which it is started by :mod:`tests.sharing.nursery`. `client` is "librbd" or "ours"; a cluster is a `conf`
+of a real one, or the `file` of an embedded one. Requests and answers are pickles, each behind its length. A request is the
+name of a method of :class:`Worker`, or else of the open image, and its arguments; an answer is ("ok", value) or ("error",
+class name, errno, words).
 """
 
 import faulthandler
 import hashlib
 import importlib
 import itertools
-import json
 import os
 import pickle
 import random
@@ -20,7 +20,7 @@ import struct
 import sys
 import threading
 import time
-from typing import Any
+from typing import Any, NoReturn
 
 from tests.sharing.scribe import ScribeMethods
 
@@ -191,9 +191,10 @@ def _read(length: int) -> bytes:
     return data
 
 
-def main() -> None:
+def work(setup: dict[str, Any]) -> NoReturn:
+    """Until there is nobody to work for."""
     faulthandler.register(signal.SIGUSR1)
-    worker = Worker(**json.loads(sys.argv[1]))
+    worker = Worker(**setup)
     while True:
         method, arguments = pickle.loads(_read(*LENGTH.unpack(_read(LENGTH.size))))
         try:
@@ -203,7 +204,3 @@ def main() -> None:
         raw = pickle.dumps(answer)
         sys.stdout.buffer.write(LENGTH.pack(len(raw)) + raw)
         sys.stdout.buffer.flush()
-
-
-if __name__ == "__main__":
-    main()
