@@ -1,9 +1,12 @@
 """A client that dies after some of its changes, and whoever comes next."""
 
-from collections.abc import Callable, Coroutine, Iterator
+import contextlib
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from typing import Any, ClassVar
+from unittest import mock
 
 import rbd_native as rbd
+from rbd_native import engine
 from rbd_native.engine import run
 from rbd_native.rados.connect import port_for
 from rbd_native.rados.faults import Crashed, Faults
@@ -23,11 +26,33 @@ def changes(request: Request) -> bool:
     return request.kind not in ("read", "pools", "pool_lookup", "pool_name", "mon_command")
 
 
+@contextlib.contextmanager
+def turned(by: int) -> Iterator[None]:
+    """Of what is begun at the same time, those are begun last that would be the `by` first. Of two changes each is made
+    without the other, in one order or the other, and of three each and each two, in one of three orders."""
+    straight = engine.for_each
+
+    async def in_another_order(coroutines: Iterable[Coroutine[Any, Any, Any]], limit: int) -> None:
+        listed = list(coroutines)
+        first = by % max(len(listed), 1)
+        try:
+            await straight(listed[first:] + listed[:first], limit)
+        finally:
+            for one in listed:
+                one.close()  # some may never have been begun
+
+    with mock.patch.object(engine, "for_each", in_another_order):
+        yield
+
+
 class Scene:
     """One image, in a pool of its own, and a client that may die."""
 
     conf: ClassVar[dict[str, str]] = {}
     """The options of the clients."""
+
+    order = 0
+    """By how much what the dying client does at the same time is turned."""
 
     def __init__(self, backend: Backend, features: int) -> None:
         self.backend = backend
@@ -49,7 +74,8 @@ class Scene:
             io = port_for(ioctx)
             faults.crash(at)
             try:
-                run(work(wrap(io, faults)))
+                with turned(self.order):
+                    run(work(wrap(io, faults)))
                 return False
             except Crashed:
                 # Its watches would live on for half a minute; a client that is blocklisted has none.
@@ -94,15 +120,22 @@ def until_gone(call: Callable[..., Any], *arguments: Any) -> None:
 FEATURES = [1, 61]
 
 
-def everywhere(backend: Backend, features: int, scenario: Callable[[Scene, Any, int], bool]) -> None:
-    """A scenario with a death at each place (on a real cluster at some); the libraries come next in turn. The pool is
-    empty at the end of each."""
-    at, alive = 0, False
+def everywhere(
+    backend: Backend, features: int, scenario: Callable[[Scene, Any, int], bool], orders: int = 1
+) -> None:
+    """A scenario with a death at each place; the libraries come next in turn. The pool is empty at the end of each.
+
+    orders: in how many orders that is done, where some changes are made at the same time: as many as the most of those. On
+    a real cluster it dies at some places only, unless there are such.
+    """
     modules: list[Any] = []
-    while not alive:
-        scene = Scene(backend, features)
-        modules = modules or list(scene.finishers())
-        alive = not scenario(scene, modules[at % len(modules)], at)
-        scene.judge_empty()
-        at += 1 if backend.kind == "embedded" else 3  # odd, so that both libraries get their turn
-    assert at > 3
+    for order in range(orders):
+        at, alive = 0, False
+        while not alive:
+            scene = Scene(backend, features)
+            scene.order = order
+            modules = modules or list(scene.finishers())
+            alive = not scenario(scene, modules[(at + order) % len(modules)], at)
+            scene.judge_empty()
+            at += 1 if backend.kind == "embedded" or orders > 1 else 3  # odd, so that both libraries get their turn
+        assert at > 3

@@ -32,7 +32,7 @@ def test_create(backend: Backend, wish: create.Wish) -> None:
         rbd.RBD().remove(scene.ioctx, "image")
         return died
 
-    everywhere(backend, 1, scenario)
+    everywhere(backend, 1, scenario, orders=2)
 
 
 @pytest.mark.parametrize("features", FEATURES)

@@ -33,7 +33,7 @@ def test_move(backend: Backend, features: int) -> None:
     def again(scene: Scene, module: Any) -> None:
         until_gone(module.RBD().trash_move, scene.ioctx, "image", 1000)
 
-    everywhere(backend, features, scenario)
+    everywhere(backend, features, scenario, orders=2)
 
 
 @pytest.mark.parametrize("features", FEATURES)
@@ -70,7 +70,7 @@ def test_remove_from_the_trash(backend: Backend, features: int) -> None:
         until_gone(module.RBD().trash_remove, scene.ioctx, scene.id, True)
         return died
 
-    everywhere(backend, features, scenario)
+    everywhere(backend, features, scenario, orders=3)
 
 
 @pytest.mark.parametrize("features", FEATURES)
@@ -80,4 +80,4 @@ def test_remove(backend: Backend, features: int) -> None:
         until_gone(module.RBD().remove, scene.ioctx, "image")
         return died
 
-    everywhere(backend, features, scenario)
+    everywhere(backend, features, scenario, orders=3)
