@@ -24,6 +24,7 @@ from rbd_native.rados.port import Io, RadosError
 from rbd_native.types import TrashImageSource, TrashImageSpec, TrashImageState
 
 _OURS = (TrashImageSource.REMOVING,)
+_KEPT = (TrashImageSource.USER, TrashImageSource.USER_PARENT)
 
 
 async def remove(io: Io, name: str, progress: Progress | None = None) -> None:
@@ -39,6 +40,9 @@ async def remove(io: Io, name: str, progress: Progress | None = None) -> None:
             await old_format.remove(io, name, progress)
             return
         identifier, spec = found
+        if spec.source != TrashImageSource.REMOVING:
+            await trash.unhook(io, name, identifier, spec.source)
+            return
         if spec.state != TrashImageState.RESTORING:
             await _to_its_end(io, name, identifier, spec, progress)
             return
@@ -60,9 +64,11 @@ async def remove(io: Io, name: str, progress: Progress | None = None) -> None:
 
 
 async def _half_removed(io: Io, name: str) -> tuple[str, TrashImageSpec] | None:
-    """An image of this name whose removal was begun."""
+    """An image of this name whose removal was begun, if only by moving it to the trash: nothing else can be done with it
+    until it has arrived there. (librbd does not find that; it has no end for one that waits there for clones.)"""
     async for identifier, spec in headers.trash(io):
-        if spec.name == name and spec.source == TrashImageSource.REMOVING:
+        arriving = spec.state == TrashImageState.MOVING and spec.source in _KEPT
+        if spec.name == name and (arriving or spec.source == TrashImageSource.REMOVING):
             return identifier, spec
     return None
 

@@ -30,20 +30,28 @@ Act = Callable[[ImageContext], Any]
 
 
 def at_each_change(
-    backend: Backend, request: pytest.FixtureRequest, features: int, scenario: Callable[[Scene, Any, int], bool]
+    backend: Backend,
+    request: pytest.FixtureRequest,
+    features: int,
+    scenario: Callable[[Scene, Any, int], bool],
+    kind: type[Scene] = Scene,
+    orders: int = 1,
 ) -> None:
     """As tests.crash.scene.everywhere, for images whose snapshots leave something to be trimmed."""
     if backend.kind == "ceph":
         trim_at_once(request.getfixturevalue("ceph"))
-    at, alive = 0, False
-    while not alive:
-        scene = Scene(backend, features)
-        modules = list(scene.finishers())
-        alive = not scenario(scene, modules[at % len(modules)], at)
-        clear(scene, modules[at % len(modules)])
-        assert rbd.RBD().list(scene.ioctx) == []
-        at += 1 if backend.kind == "embedded" else 5
-    assert at > 1
+    for order in range(orders):
+        at, alive = 0, False
+        while not alive:
+            scene = kind(backend, features)
+            scene.order = order
+            modules = list(scene.finishers())
+            module = modules[(at + order) % len(modules)]
+            alive = not scenario(scene, module, at)
+            clear(scene, module)
+            assert rbd.RBD().list(scene.ioctx) == []
+            at += 1 if backend.kind == "embedded" else 5 if orders == 1 else 3
+        assert at > 1
     nothing_left(backend, backend.pool)
 
 
