@@ -132,9 +132,10 @@ class Layout:
 
     def place(self, offset: int, length: int) -> tuple[int, int] | None:
         """The object and the offset in it, of an image range that lies in one block. Nearly every request does."""
-        if 0 < length <= self._block - (offset & (self._block - 1)) and 0 <= offset <= MAX_IMAGE_SIZE - length:
-            return self._locate(offset)
-        return None
+        within = offset & (self._block - 1)
+        if not (0 < length <= self._block - within and 0 <= offset <= MAX_IMAGE_SIZE - length):
+            return None
+        return (offset >> self._shift, within) if self.stripe_count == 1 else self._locate(offset)
 
     def extents(self, offset: int, length: int) -> list[ObjectExtent]:
         """The object extents of an image range by first image offset: one per object, none if it is empty."""

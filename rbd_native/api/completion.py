@@ -21,6 +21,8 @@ OnComplete = Callable[..., Any] | None
 class Completion(Driven):
     """An operation under way. Its return value is 0 (for a read, the number of bytes) or a negative errno."""
 
+    __slots__ = ("_completed", "_counts", "_data", "_error", "_oncomplete", "_reaped", "_value")
+
     def __init__(
         self, work: Coroutine[Any, Any, Any], oncomplete: OnComplete, *, data: bool = False, counts: bool = False
     ) -> None:

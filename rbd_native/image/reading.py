@@ -37,7 +37,8 @@ async def read(image: ImageContext, offset: int, length: int) -> bytes:
     """The bytes of `offset`, `length`; fewer at the end of the image."""
     if image.stale:
         await image.fresh()
-    length = clip(image, offset, length)
+    if image.snap_gone or offset + length > image.size:
+        length = clip(image, offset, length)
     image.timestamps.read()
     if image.ahead is not None and length:
         fetched = await image.ahead.read(offset, length)
