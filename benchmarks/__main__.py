@@ -1,8 +1,9 @@
 """`python -m benchmarks`: rbd_native beside librbd and RADOS itself, on a cluster started for it.
 
-Every subject is measured in turn, case by case, several rounds; the table shows medians, and what is written to the output
-every single figure. Ratios are of medians of the same run: the machine's speed drops out. Absolute figures tell of the
-machine, and of its other work, more than of anything else.
+Every subject is measured in turn, case by case, several rounds, every other one in the opposite order; the table shows
+medians, and what is written to the output every single figure. A ratio is the median of those of the rounds, each of two
+figures taken one right after the other: the machine's speed drops out, as far as it lasts that long; beside it stand the
+least and the largest. Absolute figures tell of the machine, and of its other work, more than of anything else.
 """
 
 from __future__ import annotations
@@ -102,7 +103,7 @@ def measure(
         for number in range(1, rounds + 1):
             click.echo(f"round {number} of {rounds}", err=True)
             for name, case in cases.items():
-                for bench in benches:
+                for bench in benches if number % 2 else reversed(benches):
                     if bench.subject.rbd is not None or name in ALSO_ON_RADOS:
                         figures[name].setdefault(bench.subject.name, []).append(case(bench))
     return figures
@@ -112,20 +113,31 @@ def _shown(rate: float) -> str:
     return f"{rate:,.{0 if rate >= 100 else 1}f}"
 
 
+def _ratios(ours: list[float], theirs: list[float]) -> list[float]:
+    """Of each round; none where only one of them was measured."""
+    return [mine / other for mine, other in zip(ours, theirs, strict=False)]
+
+
 def table(figures: Figures) -> str:
-    """One row a case: the rate of each subject, and, where there are others, what ours is of theirs."""
+    """One row a case: the rate of each subject, and, where there are others, what ours is of theirs, round by round."""
     subjects = list(dict.fromkeys(subject for row in figures.values() for subject in row))
     others = [subject for subject in subjects if OURS in subjects and subject != OURS]
-    head = ["per second", *subjects, *(f"/ {other}" for other in others), *(["CPU / librbd"] if LIBRBD in others else [])]
+    head = ["per second", *subjects]
+    for other in others:
+        head += [f"/ {other}", "from - to"]
+    if LIBRBD in others:
+        head.append("CPU / librbd")
     rows = [head]
     for case, row in figures.items():
         rates = {subject: statistics.median(figure.rate for figure in found) for subject, found in row.items()}
         shown = [_shown(rates[subject]) if subject in row else "" for subject in subjects]
-        shown += [f"{rates[OURS] / rates[other]:.2f}" if other in row else "" for other in others]
+        for other in others:
+            ratios = _ratios([f.rate for f in row[OURS]], [f.rate for f in row.get(other, ())])
+            shown += [f"{statistics.median(ratios):.2f}", f"{min(ratios):.2f} - {max(ratios):.2f}"] if ratios else ["", ""]
         if LIBRBD in others:
-            cpu = {subject: statistics.median(figure.cpu for figure in row[subject]) for subject in (OURS, LIBRBD)}
             by_tool = case.startswith(("export", "import"))  # in another process
-            shown.append("" if by_tool else f"{cpu[OURS] / cpu[LIBRBD]:.2f}")
+            cpu = _ratios([f.cpu for f in row[OURS]], [f.cpu for f in row[LIBRBD]])
+            shown.append("" if by_tool else f"{statistics.median(cpu):.2f}")
         rows.append([case, *shown])
     widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
     return "\n".join(
