@@ -127,10 +127,10 @@ def _padded(data: bytes, length: int) -> bytes:
 
 async def _find(image: ImageContext, offset: int, length: int) -> bytes:
     """What there is, without the zeros that may follow it: nothing, where nothing is stored."""
+    place = image.layout.place(offset, length)
+    if place is not None:
+        return await find_object(image, *place, length)
     extents = image.layout.extents(offset, length)
-    if len(extents) == 1:
-        extent = extents[0]
-        return await find_object(image, extent.objectno, extent.offset, extent.length)
     out = bytearray(length)
     view = memoryview(out)
     end = 0
