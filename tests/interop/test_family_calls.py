@@ -1,9 +1,11 @@
 """Calls about snapshots, clones and parents, judged by librbd: the same results, exception classes, errnos and words."""
 
+import contextlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+import rados
 
 import rbd_native as rbd
 from tests.cluster import CephCluster
@@ -16,11 +18,22 @@ NAMES = ["s", "protected", "kept", "none", "", b"s", "é", "a@b", "a/b", "s\0x",
 IDS: list[Any] = [0, 2**64 - 2, 2**64, -1, "s", None, 1.5]
 
 
+@pytest.fixture(scope="module")
+def pools(ceph: CephCluster) -> Iterator[Twins]:
+    """For all tests: nothing of what they do is kept for a whole pool."""
+    twins = Twins(ceph, "family-calls")
+    yield twins
+    twins.close()
+
+
 @pytest.fixture
-def twins(ceph: CephCluster, pool: str) -> Iterator[Twins]:
+def twins(pools: Twins) -> Twins:
     """On either side image@s, @protected, @kept (with a clone of format 2), @old (with one of format 1), and an orphan."""
-    twins = Twins(ceph, pool)
+    twins = pools
     for place, ioctx in enumerate(twins.ioctxs):
+        for found in list(ioctx.list_objects()):  # of the test before
+            with contextlib.suppress(rados.ObjectNotFound):  # but for data that is there in a snapshot only
+                ioctx.remove_object(found.key)
         twins.client_of(ioctx).conf_set("rbd_default_clone_format", "2")
         twins.ioctxs[place].set_namespace("")
         rbd.RBD().create(ioctx, "image", SIZE, 16, features=61)
@@ -36,8 +49,7 @@ def twins(ceph: CephCluster, pool: str) -> Iterator[Twins]:
             image.create_snap("c")
         rbd.RBD().clone(ioctx, "clone-kept", "c", ioctx, "grandchild", clone_format=2)
         rbd.RBD().create(ioctx, "bare", SIZE, 16, features=4)
-    yield twins
-    twins.close()
+    return twins
 
 
 def on(twins: Twins, method: str, *arguments: Any, name: str = "image", **how: Any) -> Outcome:
