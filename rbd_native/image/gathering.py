@@ -30,12 +30,9 @@ class _Batch(Pieces):
 class _Object:
     """`flying`: operations on their way. `end`: where the last write ended, be it on its way or waiting."""
 
-    __slots__ = ("end", "flying", "waiting")
-
-    def __init__(self) -> None:
-        self.flying = 0
-        self.end = -1
-        self.waiting: _Batch | None = None
+    flying = 0
+    end = -1
+    waiting: _Batch | None = None
 
 
 class Gathering:

@@ -88,12 +88,9 @@ def _joined(pieces: list[Buffer]) -> Buffer:
 def write_steps(image: ImageContext, objectno: int, runs: Iterable[tuple[int, Buffer]]) -> tuple[WriteStep, ...]:
     """What writes runs of bytes, (start, bytes), to an object, in one operation: all of it at once where they are all of
     it. How large it will be is told where it may be new."""
-    steps: list[WriteStep] = [Write(start, data) for start, data in runs]
-    if len(steps) == 1:
-        data = steps[0].data  # type: ignore[union-attr]
-        if len(data) == image.layout.object_size:
-            steps = [WriteFull(data)]
+    size = image.layout.object_size
+    steps = tuple([WriteFull(data) if len(data) == size else Write(start, data) for start, data in runs])
     hints, keeper = image.hints, image.head_map
     if hints and (keeper is None or hints[0].flags or not keeper.may_exist(objectno)):
-        return (*hints, *steps)
-    return tuple(steps)
+        return hints + steps
+    return steps

@@ -172,7 +172,9 @@ class _Compound(_Sent):
     __slots__ = ("_operation", "_outputs", "_steps")
 
     def __init__(self, context: Context, oid: str, name: bytes, steps: Sequence[Any]) -> None:
-        super().__init__(context, oid, name)
+        self.oid = oid
+        self.context = context
+        self._name = name
         self._steps = steps
         self._operation = 0
         self._outputs: list[Output | None] = []
