@@ -95,10 +95,14 @@ async def trim(
     keeper = image.head_map
     report = progress or Progress()
 
-    async def step(objectno: int, place: int) -> None:
+    async def shorten(objectno: int, place: int) -> None:
         left, end = layout.object_extent_in(size, objectno), layout.object_extent_in(old_size, objectno)
         await _cut(image, objectno, left, end)
         report.update(place, total)
+
+    async def remove(objectno: int) -> None:
+        await _cut(image, objectno, 0, 0)
+        report.update(objectno - kept, total)
 
     # Only the last object set that remains can have objects with a tail beyond the end.
     last_set = max(kept - 1, 0) // layout.stripe_count * layout.stripe_count
@@ -110,10 +114,10 @@ async def trim(
     depth = image.settings.integer("rbd_concurrent_management_ops")
     if keeper is not None and mark:
         await keeper.update_range(kept, count, ObjectState.PENDING, ObjectState.EXISTS)
-    await for_each((step(number, number - kept) for number in await _concerned(image, kept, count)), depth)
+    await for_each((remove(number) for number in await _concerned(image, kept, count)), depth)
     if keeper is not None and mark:
         await keeper.update_range(kept, count, ObjectState.NONEXISTENT, ObjectState.PENDING)
-    await for_each((step(number, count - kept + place) for place, number in enumerate(cut)), depth)
+    await for_each((shorten(number, count - kept + place) for place, number in enumerate(cut)), depth)
 
 
 def _has_tail(layout: Layout, objectno: int, size: int, old_size: int) -> bool:

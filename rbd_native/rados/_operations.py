@@ -166,6 +166,23 @@ class WriteOne(_Sent):
         return Reply(rv) if rv < 0 else Reply(0, (None,), version)
 
 
+class RemoveOne(_Sent):
+    """A lone removal."""
+
+    __slots__ = ()
+
+    def submit(self, pointer: int, completion: c_void_p) -> int:
+        rv: int = self.context.session.library.aio_remove(pointer, self._name, completion)
+        return rv
+
+    def operate(self, pointer: int) -> int:
+        rv: int = self.context.session.library.remove(pointer, self._name)
+        return rv
+
+    def result(self, rv: int, version: int) -> Reply:
+        return Reply(rv) if rv < 0 else Reply(0, (None,), version)
+
+
 class _Compound(_Sent):
     """Steps, built into an operation when it is sent; nothing is allocated before."""
 

@@ -20,7 +20,16 @@ from typing import Any, Final
 
 from rbd_native.rados import _handle, pure
 from rbd_native.rados._listing import Listing
-from rbd_native.rados._operations import CompoundRead, CompoundWrite, ReadOne, ReadOneInto, Settled, WriteOne, whole_read
+from rbd_native.rados._operations import (
+    CompoundRead,
+    CompoundWrite,
+    ReadOne,
+    ReadOneInto,
+    RemoveOne,
+    Settled,
+    WriteOne,
+    whole_read,
+)
 from rbd_native.rados._session import Blocking, Context, Session, extras, library
 from rbd_native.rados._snapshots import CreateSnap, RemoveSnap
 from rbd_native.rados._steps import effective, text
@@ -42,6 +51,7 @@ from rbd_native.rados.port import (
     Read,
     ReadInto,
     ReadStep,
+    Remove,
     Reply,
     SnapContext,
     Write,
@@ -200,6 +210,8 @@ class LibradosIo(Io):
                 return WriteOne(context, oid, name, step.data, step.offset)
             if type(step) is WriteFull:
                 return WriteOne(context, oid, name, step.data, None)
+            if type(step) is Remove:
+                return RemoveOne(context, oid, name)
         for step in steps:
             if effective(step):
                 return CompoundWrite(context, oid, name, steps)
