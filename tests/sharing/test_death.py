@@ -199,29 +199,38 @@ def test_fenced(hasty: CephCluster, onlooker: Any, where: dict[str, str], heir: 
 
 
 @pytest.mark.ceph
-@pytest.mark.parametrize("heir", ["ours", "librbd"])
-def test_asleep_too_long(onlooker: Any, where: dict[str, str], heir: str) -> None:
-    """The owner is stopped in mid-write, and wakes up when another has taken over: what it then still sends is refused."""
-    with players(["ours", heir], where, OPTIONS) as (victim, other):
-        duel = Duel(victim, other)
-        duel.fight()
-        duel.rage()
-        victim.signal(signal.SIGSTOP)
-        duel.killed = time.monotonic()
-        duel.take_over()
-        assert duel.taken_over() < WATCH_TIMEOUT + SLACK
-        duel.ledger.take(victim.recorded())
-        before = other.call("digest")
-        duel.check(onlooker)
-        victim.signal(signal.SIGCONT)
-        assert duel.give_up() == ESHUTDOWN
-        with pytest.raises(Refused, match="ConnectionShutdown"):
-            victim.call("write", b"x", 0)
+def test_asleep_too_long(onlooker: Any, where: dict[str, str]) -> None:
+    """The owner is stopped in mid-write, and wakes up when another has taken over: what it then still sends is refused.
+    Two at the same time, with an heir of each kind."""
+    with players(["ours", "ours", "ours", "librbd"], where, OPTIONS) as clients:
+        duels = [Duel(clients[0], clients[1]), Duel(clients[2], clients[3])]
+        for duel in duels:
+            duel.fight()
+        for duel in duels:
+            duel.rage()
+        for duel in duels:
+            duel.owner.signal(signal.SIGSTOP)
+            duel.killed = time.monotonic()
+            duel.take_over()
+        for duel in duels:
+            assert duel.taken_over() < WATCH_TIMEOUT + SLACK
+        before = []
+        for duel in duels:
+            duel.ledger.take(duel.owner.recorded())
+            before.append(duel.heir.call("digest"))
+            duel.check(onlooker)
+        for duel in duels:
+            duel.owner.signal(signal.SIGCONT)
+        for duel in duels:
+            assert duel.give_up() == ESHUTDOWN
+            with pytest.raises(Refused, match="ConnectionShutdown"):
+                duel.owner.call("write", b"x", 0)
         time.sleep(1)
-        assert other.call("digest") == before
-        other.call("write", b"more", BLOCKS * BLOCK)
-        duel.check(onlooker)
-        assert other.call("flags") == 0
+        for duel, digest in zip(duels, before, strict=True):
+            assert duel.heir.call("digest") == digest
+            duel.heir.call("write", b"more", BLOCKS * BLOCK)
+            duel.check(onlooker)
+            assert duel.heir.call("flags") == 0
 
 
 @pytest.mark.ceph
