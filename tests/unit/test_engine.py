@@ -17,6 +17,7 @@ import pytest
 from rbd_native import engine
 from rbd_native.engine import (
     PENDING,
+    Driven,
     Failure,
     First,
     KeyedMutex,
@@ -140,8 +141,9 @@ async def failing(suspension=None):
 def by_task(coroutine):
     """Drive by completions, and wait for the end."""
     done = queue.SimpleQueue()
-    task = Task(coroutine, done.put).launch()
-    done.get(timeout=30)
+    task = Task(coroutine).launch()
+    if task.start(done.put) is PENDING:
+        done.get(timeout=30)
     return task.result()
 
 
@@ -303,13 +305,20 @@ def test_a_task_goes_on_in_the_thread_of_its_completion():
     assert task.result() == identity
 
 
-def test_done_is_called_once_whenever_the_task_ends():
+class Told(Driven):
+    def __init__(self, coroutine, done):
+        super().__init__(coroutine)
+        self._finish = done
+        self._resume(None)
+
+
+def test_the_outcome_is_told_once_whenever_it_comes():
     outcomes = []
-    Task(returning(1), outcomes.append).launch()
+    Told(returning(1), outcomes.append)
     later = Later()
-    Task(waiting(later), outcomes.append).launch()
+    Told(waiting(later), outcomes.append)
     later.arrive(2)
-    Task(failing(), outcomes.append).launch()
+    Told(failing(), outcomes.append)
     assert outcomes[:2] == [1, 2]
     assert isinstance(outcomes[2], Failure)
     assert isinstance(outcomes[2].error, KeyError)
