@@ -116,6 +116,7 @@ class _Callbacks:
             while waiting and not courier.relieved:
                 function, argument = waiting.popleft()
                 function(argument)
+                del function, argument  # and what they hold on to, while the courier waits
                 self._called += 1
         finally:
             self._calling = None
@@ -147,6 +148,7 @@ class _Callbacks:
                 function(argument)
             finally:
                 self._turn.release()
+                function = argument = item = None  # type: ignore[assignment]  # and what they hold on to, while it waits
 
     def _look(self) -> None:
         """Relieve a courier that has been in one callback since the last look."""
