@@ -18,11 +18,12 @@ from rbd_native.cls_client import call_optional, mutate
 from rbd_native.encoding import UTime
 from rbd_native.engine import gather
 from rbd_native.image.context import ImageContext
-from rbd_native.operations import bond, mirror_image, snapshots
+from rbd_native.operations import bond, mirror_image, mirroring, snapshots
 from rbd_native.operations.progress import Progress
 from rbd_native.operations.resize import trim
 from rbd_native.rados.port import Io, ListWatchers, RadosError, Remove
 from rbd_native.types import (
+    MirrorImage,
     MirrorSnapshotNamespace,
     ParentImageSpec,
     TrashImageSource,
@@ -81,6 +82,13 @@ async def removable(image: ImageContext) -> bool:
             await snapshots.remove(image, snapshot)
     await _fresh(image)
     return not any(isinstance(snapshot.info.namespace, TrashSnapshotNamespace) for snapshot in image.header.snapshots)
+
+
+async def looked_at(image: ImageContext) -> tuple[bool, MirrorImage | None]:
+    """Whether it is :func:`removable`, and what is said of its mirroring."""
+    looking: list[Coroutine[Any, Any, Any]] = [removable(image), mirroring.record(image.io, image.id)]
+    free, record = await gather(looking, len(looking))
+    return free, record
 
 
 async def _fresh(image: ImageContext) -> None:
@@ -151,9 +159,11 @@ async def _state(io: Io, identifier: str, state: TrashImageState, expected: Tras
 
 async def _content(image: ImageContext, progress: Progress | None) -> None:
     """Its data and its bond with the parent."""
-    if not await removable(image):
+    free, record = await looked_at(image)
+    if not free:
         raise Needed(errno.ENOTEMPTY, f"image {image.name} has clones")
-    await mirror_image.end(image, force=False)
+    if record is not None:
+        await mirror_image.end(image, force=False)
     await mirror_image.clear(image)
     await image.under_lock(lambda: trim(image, 0, image.header.size, progress, mark=False))
     if image.header.parent is not None:

@@ -55,9 +55,13 @@ async def remove(io: Io, name: str, progress: Progress | None = None) -> None:
         source = await _where_to(image, settings)
         if source == TrashImageSource.REMOVING:
             # It stays open meanwhile: whoever has opened it by its name until now is seen, nobody can from then on.
-            await trash.unhook(io, name, identifier, source)
+            notice = await trash.unhook(io, name, identifier, source, quietly=True)
             closing.pop_all()
-            await _for_good(io, name, identifier, image, progress)
+            ending: list[Coroutine[Any, Any, Any]] = [
+                erase.announce(io, notice),
+                _for_good(io, name, identifier, image, progress),
+            ]
+            await gather(ending, len(ending))
             return
     delay = settings.integer("rbd_move_to_trash_on_remove_expire_seconds") if source == TrashImageSource.USER else 0
     await trash.unhook(io, name, identifier, source, delay)
@@ -100,11 +104,13 @@ async def _where_to(image: ImageContext | None, settings: Settings) -> TrashImag
         await trash.make_ready(image)
         return TrashImageSource.USER
     source = TrashImageSource.REMOVING
-    if not await erase.removable(image):
+    free, record = await erase.looked_at(image)
+    if not free:
         source = TrashImageSource.USER_PARENT
         if not settings.flag("rbd_move_parent_to_trash_on_remove"):
             raise RadosError(errno.ENOTEMPTY, f"image {image.name} has clones")
-    await mirror_image.end(image, force=False)
+    if record is not None:
+        await mirror_image.end(image, force=False)
     return source
 
 

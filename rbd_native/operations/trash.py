@@ -101,9 +101,11 @@ async def make_ready(image: ImageContext) -> None:
     await mirror_image.end(image, force=False)
 
 
-async def unhook(io: Io, name: str, identifier: str, source: TrashImageSource, delay: int = 0) -> None:
+async def unhook(
+    io: Io, name: str, identifier: str, source: TrashImageSource, delay: int = 0, *, quietly: bool = False
+) -> bytes:
     """Make the entry and take the name away. Each step may have been done by somebody who then died. What is being removed
-    is left in that state."""
+    is left in that state. The notice of it, which is announced unless that is to happen `quietly`."""
     moment = now()
     until = UTime(min(moment.sec + delay, _LAST_SECOND), moment.nsec)
     spec = TrashImageSpec(source, name, moment, until, TrashImageState.MOVING)
@@ -112,7 +114,10 @@ async def unhook(io: Io, name: str, identifier: str, source: TrashImageSource, d
     removing = source == TrashImageSource.REMOVING
     state = TrashImageState.REMOVING if removing else TrashImageState.NORMAL
     await _set_state(io, identifier, state, TrashImageState.MOVING)
-    await announce(io, trash_added(identifier, replace(spec, state=TrashImageState.NORMAL)))
+    notice = trash_added(identifier, replace(spec, state=TrashImageState.NORMAL))
+    if not quietly:
+        await announce(io, notice)
+    return notice
 
 
 async def _unlist(io: Io, name: str, identifier: str) -> None:
