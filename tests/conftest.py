@@ -37,13 +37,11 @@ def pytest_unconfigure() -> None:
     """Close what tests that failed have left open: the threads of a client of librados that is still connected when the
     process ends may bring it down."""
     rados, real = sys.modules.get("rados"), sys.modules.get("rbd")
-    if rados is None or real is None:
-        return
     kept = gc.get_objects()
-    for image in kept:
+    for image in kept if real is not None else ():
         if type(image) is real.Image and not image.closed:
             image.close()
-    for client in kept:
+    for client in kept if rados is not None else ():
         if type(client) is rados.Rados and client.state == "connected":
             client.shutdown()
 
