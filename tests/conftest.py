@@ -4,9 +4,7 @@ A test that asks for `backend` runs twice, on the embedded cluster and on a real
 once for the session, when the first test asks for it; if it cannot be had, those tests fail: none is skipped.
 """
 
-import gc
 import itertools
-import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -31,19 +29,6 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def full(request: pytest.FixtureRequest) -> bool:
     """Whether this is to be the long run."""
     return bool(request.config.getoption("--full"))
-
-
-def pytest_unconfigure() -> None:
-    """Close what tests that failed have left open: the threads of a client of librados that is still connected when the
-    process ends may bring it down."""
-    rados, real = sys.modules.get("rados"), sys.modules.get("rbd")
-    kept = gc.get_objects()
-    for image in kept if real is not None else ():
-        if type(image) is real.Image and not image.closed:
-            image.close()
-    for client in kept if rados is not None else ():
-        if type(client) is rados.Rados and client.state == "connected":
-            client.shutdown()
 
 
 def _new_pool_name() -> str:
