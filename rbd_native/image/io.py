@@ -56,13 +56,11 @@ async def write(image: ImageContext, offset: int, data: Buffer) -> int:
             if cache is not None and not cache.trusting:
                 cache = None
             if place is None:
-                await _write_all(image, offset, data, epoch)
+                await _write_all(image, offset, data, cache, epoch)
             elif cache is not None:
                 cache.put(*place, data, epoch)
                 if cache.full:
                     await cache.room()
-            elif image.gathering is not None:
-                await image.gathering.write(*place, data)
             else:
                 await _write_object(image, *place, data)
             return length
@@ -85,12 +83,11 @@ def _end(image: ImageContext, begun: int) -> None:
     image.begun.leave(begun)
 
 
-async def _write_all(image: ImageContext, offset: int, data: Buffer, epoch: int) -> None:
-    """`epoch`: that in which the gate was passed."""
+async def _write_all(image: ImageContext, offset: int, data: Buffer, cache: WriteCache | None, epoch: int) -> None:
+    """`cache`: what keeps the bytes, if anything does. `epoch`: that in which the gate was passed."""
     extents = image.layout.extents(offset, len(data))
-    cache = image.cache
     view = memoryview(data)
-    if cache is not None and cache.trusting:
+    if cache is not None:
         for extent in extents:
             cache.put(extent.objectno, extent.offset, _piece(view, extent), epoch)
         await cache.room()
@@ -155,11 +152,10 @@ def _piece(view: memoryview, extent: ObjectExtent) -> Buffer:
     return b"".join(view[position : position + size] for position, size in extent.buffer_extents)
 
 
-async def _write_object(image: ImageContext, objectno: int, start: int, data: Buffer) -> None:
+def _write_object(image: ImageContext, objectno: int, start: int, data: Buffer) -> Coroutine[Any, Any, None]:
     if image.gathering is not None:
-        await image.gathering.write(objectno, start, data)
-        return
-    await apply(image, objectno, write_steps(image, objectno, [(start, data)]))
+        return image.gathering.write(objectno, start, data)
+    return apply(image, objectno, write_steps(image, objectno, [(start, data)]))
 
 
 async def apply(image: ImageContext, objectno: int, steps: tuple[WriteStep, ...]) -> None:

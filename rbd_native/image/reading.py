@@ -57,8 +57,7 @@ async def read_now(image: ImageContext, offset: int, length: int) -> bytes:
     objectno, start = place
     if image.cache is not None and image.cache.has(objectno):
         return await read_object(image, objectno, start, length)
-    data: bytes = await _stored(image, objectno, Read(start, length))
-    return data if len(data) == length else data.ljust(length, b"\0")
+    return _padded(await _stored(image, objectno, Read(start, length)), length)
 
 
 async def read_into(image: ImageContext, offset: int, room: memoryview) -> int:

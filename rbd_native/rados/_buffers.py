@@ -38,31 +38,31 @@ _return = ctypes.PYFUNCTYPE(None, c_void_p)(("PyBuffer_Release", ctypes.pythonap
 _raw = ctypes.PYFUNCTYPE(ctypes.py_object, c_void_p, c_ssize_t)(("PyBytes_FromStringAndSize", ctypes.pythonapi))
 
 
+class Pin:
+    """Keeps the bytes of a buffer in place, from when it is made until `release`."""
+
+    __slots__ = ("_lent", "address", "length")
+
+    def __init__(self, data: Any, *, writable: bool) -> None:
+        """BufferError where they are not contiguous, or not to be written to and that is wanted."""
+        self._lent = _Lent()
+        _lend(data, byref(self._lent), _WRITABLE if writable else 0)
+        self.address: int = self._lent.buf
+        self.length: int = self._lent.len
+
+    def release(self) -> None:
+        _return(byref(self._lent))
+
+
 def pinned(data: Any, use: Callable[[Any, int], Any]) -> Any:
     """`use(address, length)`, with `data` in place meanwhile. BufferError where its bytes are not contiguous."""
     if type(data) is bytes:
         return use(data, len(data))
-    lent = _Lent()
-    _lend(data, byref(lent), 0)
+    pin = Pin(data, writable=False)
     try:
-        return use(lent.buf, lent.len)
+        return use(pin.address, pin.length)
     finally:
-        _return(byref(lent))
-
-
-class Pin:
-    """Keeps the bytes of a buffer that may be written to in place, from when it is made until `release`."""
-
-    __slots__ = ("_lent", "address")
-
-    def __init__(self, data: Any) -> None:
-        """BufferError where they are not contiguous or not to be written to."""
-        self._lent = _Lent()
-        _lend(data, byref(self._lent), _WRITABLE)
-        self.address: int = self._lent.buf
-
-    def release(self) -> None:
-        _return(byref(self._lent))
+        pin.release()
 
 
 def blank(length: int) -> bytes:

@@ -116,13 +116,13 @@ class ReadOneInto(_Sent):
 
     def submit(self, pointer: int, completion: c_void_p) -> int:
         send = self.context.session.library.aio_read
-        self._pin = Pin(self._room)
-        rv: int = send(pointer, self._name, completion, self._pin.address, len(self._room), self._offset)
+        self._pin = Pin(self._room, writable=True)
+        rv: int = send(pointer, self._name, completion, self._pin.address, self._pin.length, self._offset)
         return rv
 
     def operate(self, pointer: int) -> int:
-        self._pin = Pin(self._room)
-        rv: int = self.context.session.library.read(pointer, self._name, self._pin.address, len(self._room), self._offset)
+        self._pin = Pin(self._room, writable=True)
+        rv: int = self.context.session.library.read(pointer, self._name, self._pin.address, self._pin.length, self._offset)
         return rv
 
     def result(self, rv: int, version: int) -> Reply:

@@ -161,7 +161,7 @@ class Flight(Suspension):
     def start(self, resume: Resume) -> Any:
         context = self.context
         session = context.session
-        if (session.leaving or not session.connected) and not (self.winds_up and session.connected):
+        if not (session.alive or (self.winds_up and session.connected)):
             return self.result(-errno.ESHUTDOWN, 0)
         self._resume = resume
         number, completion = session.completions.open(self)

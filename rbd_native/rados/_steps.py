@@ -238,11 +238,10 @@ class _Data:
 
 class _Into:
     def __init__(self, tools: Toolbox, operation: int, step: port.ReadInto) -> None:
-        self._pin = Pin(step.room)
+        self._pin = Pin(step.room, writable=True)
         self._place = place = _Place()
-        size = len(step.room)
         tools.library.read_op_read(
-            operation, step.offset, size, self._pin.address, byref(place, _LENGTH), byref(place, _RV)
+            operation, step.offset, self._pin.length, self._pin.address, byref(place, _LENGTH), byref(place, _RV)
         )
 
     def take(self) -> int:

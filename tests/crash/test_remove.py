@@ -27,6 +27,12 @@ class Careful(Scene):
     conf: ClassVar[dict[str, str]] = {"rbd_move_to_trash_on_remove": "true"}
 
 
+def without_its_snapshot(scene: Scene) -> None:
+    """It waits in the trash, for the clone."""
+    with rbd.Image(scene.ioctx, "image") as image:
+        image.remove_snap("s")
+
+
 def end(scene: Scene, module: Any) -> None:
     """By librbd if it can: what has no name any more, but is not in the trash yet, it does not find."""
     until_gone(module.RBD().remove, scene.ioctx, "image")
@@ -43,8 +49,7 @@ def test_a_clone(
     def scenario(scene: Scene, module: Any, at: int) -> bool:
         prepare(scene, clone_format)
         if waiting:
-            with rbd.Image(scene.ioctx, "image") as image:
-                image.remove_snap("s")
+            without_its_snapshot(scene)
         died = scene.cut_off(lambda io: remove.remove(io, "child"), at)
         until_gone(module.RBD().remove, scene.ioctx, "child")
         assert list(module.RBD().list(scene.ioctx)) == ["image"]
@@ -64,8 +69,7 @@ def test_a_parent(backend: Backend, request: pytest.FixtureRequest, features: in
 
     def scenario(scene: Scene, module: Any, at: int) -> bool:
         prepare(scene)
-        with rbd.Image(scene.ioctx, "image") as image:
-            image.remove_snap("s")
+        without_its_snapshot(scene)
         died = scene.cut_off(lambda io: remove.remove(io, "image"), at)
         must_be(scene, "child", THEN)
         end(scene, module)
@@ -86,8 +90,7 @@ def test_the_last_clone_of_a_parent(backend: Backend, request: pytest.FixtureReq
 
     def scenario(scene: Scene, module: Any, at: int) -> bool:
         prepare(scene)
-        with rbd.Image(scene.ioctx, "image") as image:
-            image.remove_snap("s")
+        without_its_snapshot(scene)
         rbd.RBD().remove(scene.ioctx, "image")
         died = scene.cut_off(lambda io: remove.remove(io, "child"), at)
         until_gone(module.RBD().remove, scene.ioctx, "child")
