@@ -267,7 +267,8 @@ class Image(AioMethods, CopyMethods, DiffMethods, FamilyMethods, LockMethods, Mi
     def read(self, offset: int, length: int, fadvise_flags: int = 0) -> bytes:
         """The bytes of the range, fewer at the end of the image. InvalidArgument where it begins beyond the end."""
         image, start, size = self._image, uint64(offset), uint64(length)
-        c_int(fadvise_flags)
+        if fadvise_flags != 0:
+            c_int(fadvise_flags)
         return drive(read(image, start, size), "error reading %s %d~%d", self.name, start, size)
 
     def readinto(self, offset: int, buffer: bytearray | memoryview) -> int:
@@ -283,7 +284,8 @@ class Image(AioMethods, CopyMethods, DiffMethods, FamilyMethods, LockMethods, Mi
         """
         image, data = self._image, buffer(data)
         start = uint64(offset)
-        c_int(fadvise_flags)
+        if fadvise_flags != 0:
+            c_int(fadvise_flags)
         written = drive(io.write(image, start, data), "error writing to %s", self.name)
         if written < len(data):
             raise IncompleteWriteError(f"Wrote only {written} out of {len(data)} bytes")

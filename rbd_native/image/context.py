@@ -64,7 +64,8 @@ class ImageContext:
         self.snap: Snapshot | None = None
         self.snap_gone = False
         self.header_oid = names.header(identifier) if identifier else names.old_header(name)
-        self.begun = UnderWay()
+        self.entering = UnderWay()
+        """Writes that wait at the gate, for a current state or for the lock."""
         self.copyups = KeyedMutex()
         self.gate = WriteGate()
         self.timestamps = Timestamps(self)
@@ -222,9 +223,7 @@ class ImageContext:
         """Write out what is cached, give back the lock, if it is held, and stop watching. The handle is of no use after it,
         even where that fails."""
         try:
-            await self.begun.flush()
-            if self.cache is not None:
-                await self.cache.flush()
+            await self.settle()
         finally:
             try:
                 if self.lock is not None:
@@ -236,6 +235,11 @@ class ImageContext:
                 await self.watch.close()
                 if self.parent is not None:
                     await self.parent.close()
+
+    async def settle(self) -> None:
+        """Wait until the writes that have begun are on stable storage, also those that still wait for the lock."""
+        await self.entering.flush()
+        await (self.gate.flush() if self.cache is None else self.cache.flush())
 
     def _check(self) -> None:
         if self.header.incompatible & ~RBD_FEATURES_ALL:

@@ -20,29 +20,34 @@ class UnderWay:
     def __init__(self) -> None:
         self._guard = threading.Lock()
         self._epoch = 0
-        self._inside: dict[int, int] = {}
+        self._inside = 0
+        """In this epoch."""
+        self._before: dict[int, int] = {}
+        """In older ones, where anybody is left."""
         self._flushes: list[tuple[int, Resume]] = []
 
     def count(self) -> int:
         """One more; the epoch to :meth:`leave` with."""
         with self._guard:
-            epoch = self._epoch
-            self._inside[epoch] = self._inside.get(epoch, 0) + 1
-            return epoch
+            self._inside += 1
+            return self._epoch
 
     def leave(self, epoch: int) -> None:
         with self._guard:
-            left = self._inside[epoch] - 1
-            if left:
-                self._inside[epoch] = left
+            if epoch == self._epoch:  # which no flush waits for
+                self._inside -= 1
                 return
-            del self._inside[epoch]
-            done = self._settled() if self._flushes else ()
+            done = self._left(epoch)
         for resume in done:
             resume(None)
 
-    def _settled(self) -> list[Resume]:
-        oldest = min(self._inside, default=self._epoch)
+    def _left(self, epoch: int) -> list[Resume]:
+        """Those who need wait no longer."""
+        self._before[epoch] -= 1
+        if self._before[epoch]:
+            return []
+        del self._before[epoch]
+        oldest = min(self._before, default=self._epoch)
         done = [resume for epoch, resume in self._flushes if epoch < oldest]
         self._flushes = [item for item in self._flushes if item[0] >= oldest]
         return done
@@ -50,7 +55,10 @@ class UnderWay:
     def share(self, epoch: int) -> int:
         """One more in the epoch of somebody who is inside; that epoch."""
         with self._guard:
-            self._inside[epoch] += 1
+            if epoch == self._epoch:
+                self._inside += 1
+            else:
+                self._before[epoch] += 1
         return epoch
 
     async def flush(self) -> None:
@@ -59,7 +67,10 @@ class UnderWay:
 
     def _begin_flush(self, resume: Resume) -> Any:
         with self._guard:
-            if not self._inside:
+            if self._inside:
+                self._before[self._epoch] = self._inside
+                self._inside = 0
+            elif not self._before:
                 return None
             self._flushes.append((self._epoch, resume))
             self._epoch += 1
@@ -86,9 +97,8 @@ class WriteGate(UnderWay):
         with self._guard:
             if self._closings:
                 return None
-            epoch = self._epoch
-            self._inside[epoch] = self._inside.get(epoch, 0) + 1
-            return epoch
+            self._inside += 1
+            return self._epoch
 
     async def close(self) -> None:
         """Keep newcomers out, and wait for those inside."""

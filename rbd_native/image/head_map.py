@@ -150,13 +150,19 @@ class HeadMap:
 
     def may_exist(self, objectno: int) -> bool:
         """Whether the object may be there."""
-        return not self.trusted or objectno >= len(self.bits) or self.bits[objectno] != ObjectState.NONEXISTENT
+        try:
+            return self.bits[objectno] is not ObjectState.NONEXISTENT or not self.trusted
+        except IndexError:  # beyond its end
+            return True
 
     # --- changing it ---
 
     def unaware(self, objectno: int) -> bool:
         """Whether :meth:`will_write` has something to do."""
-        return objectno < len(self.bits) and self.bits[objectno] != ObjectState.EXISTS
+        try:
+            return self.bits[objectno] is not ObjectState.EXISTS
+        except IndexError:
+            return False
 
     async def will_write(self, objectno: int) -> None:
         """Before a write to an object."""

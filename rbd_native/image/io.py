@@ -42,45 +42,33 @@ _ZEROES = bytes(64 << 10)
 
 async def write(image: ImageContext, offset: int, data: Buffer) -> int:
     """Write; the number of bytes that lay within the image."""
-    begun = _begin(image)
+    epoch = _enter_at_once(image)
+    if epoch is None:
+        epoch = await enter(image)
+    ahead = image.ahead
     try:
-        epoch = _enter_at_once(image)
-        if epoch is None:
-            epoch = await enter(image)
-        try:
-            length = _clip_writable(image, offset, len(data))
-            if length != len(data):
-                data = memoryview(data)[:length]
-            place = image.layout.place(offset, length)
-            cache = image.cache
-            if cache is not None and not cache.trusting:
-                cache = None
-            if place is None:
-                await _write_all(image, offset, data, cache, epoch)
-            elif cache is not None:
-                cache.put(*place, data, epoch)
-                if cache.full:
-                    await cache.room()
-            else:
-                await _write_object(image, *place, data)
-            return length
-        finally:
-            image.gate.leave(epoch)
+        if ahead is not None:
+            ahead.changed()
+        length = _clip_writable(image, offset, len(data))
+        if length != len(data):
+            data = memoryview(data)[:length]
+        place = image.layout.place(offset, length)
+        cache = image.cache
+        if cache is not None and not cache.trusting:
+            cache = None
+        if place is None:
+            await _write_all(image, offset, data, cache, epoch)
+        elif cache is not None:
+            cache.put(*place, data, epoch)
+            if cache.full:
+                await cache.room()
+        else:
+            await _write_object(image, *place, data)
+        return length
     finally:
-        _end(image, begun)
-
-
-def _begin(image: ImageContext) -> int:
-    """Something that changes data begins: what is flushed waits for it, what was read ahead is of no use."""
-    if image.ahead is not None:
-        image.ahead.changed()
-    return image.begun.count()
-
-
-def _end(image: ImageContext, begun: int) -> None:
-    if image.ahead is not None:
-        image.ahead.changed()
-    image.begun.leave(begun)
+        if ahead is not None:
+            ahead.changed()
+        image.gate.leave(epoch)
 
 
 async def _write_all(image: ImageContext, offset: int, data: Buffer, cache: WriteCache | None, epoch: int) -> None:
@@ -107,19 +95,24 @@ def _enter_at_once(image: ImageContext) -> int | None:
 
 async def enter(image: ImageContext) -> int:
     """Pass the gate with a current state and the lock. The order matters: who takes either away closes the gate first."""
-    while True:
-        epoch = await image.gate.enter()
-        if image.may_write or (image.frozen and not image.stale):
-            return epoch
-        image.gate.leave(epoch)
-        if image.stale:
-            await image.fresh()
-        elif image.lock is not None:
-            await image.lock.acquire_automatically()
+    waiting = image.entering.count()  # until it is counted inside: a flush waits for both
+    try:
+        while True:
+            epoch = await image.gate.enter()
+            if image.may_write or (image.frozen and not image.stale):
+                return epoch
+            image.gate.leave(epoch)
+            if image.stale:
+                await image.fresh()
+            elif image.lock is not None:
+                await image.lock.acquire_automatically()
+    finally:
+        image.entering.leave(waiting)
 
 
 def _clip_writable(image: ImageContext, offset: int, length: int) -> int:
-    length = clip(image, offset, length)
+    if offset + length > image.size:
+        length = clip(image, offset, length)
     if image.frozen:
         raise RadosError(errno.EROFS, image.name)
     image.timestamps.written()
@@ -137,9 +130,7 @@ async def flush(image: ImageContext) -> None:
     """Wait for the writes that have begun, also for those that still wait for the lock; once acknowledged they are on
     stable storage. ESHUTDOWN where this client is known to be fenced; the error of any write that has failed since its
     acknowledgement."""
-    await image.begun.flush()
-    if image.cache is not None:
-        await image.cache.flush()
+    await image.settle()
     if image.watch.lost:
         await image.fresh()
 
@@ -260,22 +251,17 @@ async def write_zeroes(image: ImageContext, offset: int, length: int, *, thick: 
 async def _each_object(
     image: ImageContext, offset: int, length: int, work: Callable[[ObjectExtent], Coroutine[Any, Any, None]]
 ) -> None:
-    begun = _begin(image)
-    try:
-        await _each_object_inside(image, offset, length, work)
-    finally:
-        _end(image, begun)
-
-
-async def _each_object_inside(
-    image: ImageContext, offset: int, length: int, work: Callable[[ObjectExtent], Coroutine[Any, Any, None]]
-) -> None:
     epoch = await enter(image)
+    ahead = image.ahead
     try:
+        if ahead is not None:
+            ahead.changed()
         length = _clip_writable(image, offset, length)
         after = work if image.cache is None else partial(_after_cached, image.cache, work)
         await for_each(map(after, image.layout.iter_extents(offset, length, buffers=False)), FANOUT)
     finally:
+        if ahead is not None:
+            ahead.changed()
         image.gate.leave(epoch)
 
 

@@ -159,7 +159,12 @@ class WriteOne(_Sent):
         library = self.context.session.library
         send = library.write if self._rest else library.write_full
         name, rest = self._name, self._rest
-        rv: int = pinned(self._data, lambda place, length: send(pointer, name, place, length, *rest))
+        data = self._data
+        rv: int
+        if type(data) is bytes:
+            rv = send(pointer, name, data, len(data), *rest)
+        else:
+            rv = pinned(data, lambda place, length: send(pointer, name, place, length, *rest))
         return rv
 
     def result(self, rv: int, version: int) -> Reply:
