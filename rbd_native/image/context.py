@@ -25,6 +25,7 @@ from rbd_native.image.gathering import Gathering
 from rbd_native.image.head_map import HeadMap
 from rbd_native.image.readahead import ReadAhead
 from rbd_native.image.requests import Perform, Requests
+from rbd_native.image.snap_map import SnapMap
 from rbd_native.image.timestamps import Timestamps
 from rbd_native.image.watch import ImageWatch
 from rbd_native.image.write_cache import WriteCache
@@ -75,6 +76,7 @@ class ImageContext:
         self.parent: ImageContext | None = None
         self.cache: WriteCache | None = None
         self.gathering: Gathering | None = None
+        self.snap_map = SnapMap(self)
         self.ahead: ReadAhead | None = None
         self.requests = Requests(self, perform)
         self._perform = perform

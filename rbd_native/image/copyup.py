@@ -24,7 +24,7 @@ from rbd_native.image.context import ImageContext
 from rbd_native.image.head_map import HeadMap
 from rbd_native.image.reading import find_in_parent
 from rbd_native.object_map import ObjectState
-from rbd_native.rados.port import AssertExists, RadosError, SnapContext, Stat, WriteFull, WriteStep
+from rbd_native.rados.port import AllocHint, AssertExists, RadosError, SnapContext, Stat, WriteFull, WriteStep
 from rbd_native.zeros import filled_runs
 
 _NO_SNAPSHOTS = SnapContext(0, ())
@@ -86,7 +86,8 @@ async def copyup(image: ImageContext, objectno: int, steps: tuple[WriteStep, ...
     keeper = image.head_map
     if keeper is not None:
         await (keeper.will_write(objectno) if steps else _announce(keeper, objectno))
-    await image.data_io.write(image.object_name(objectno), (*bring, *steps), snapc=snapc)
+    rest = [step for step in steps if type(step) is not AllocHint]  # of which there is one by now
+    await image.data_io.write(image.object_name(objectno), (*bring, *rest), snapc=snapc)
     if keeper is not None and not steps:
         await keeper.update(objectno, ObjectState.EXISTS, ObjectState.PENDING)
     return bool(extents)

@@ -26,6 +26,7 @@ from rbd_native.constants import (
     RBD_MAX_OBJECT_MAP_OBJECTS,
 )
 from rbd_native.engine import KeyedMutex, gather
+from rbd_native.image.map_changes import MapChanges
 from rbd_native.object_map import BitVector, ObjectMapCorrupt, ObjectState
 from rbd_native.rados.port import AssertExists, RadosError, Truncate, WriteStep
 from rbd_native.types import LockInfo, LockType
@@ -48,6 +49,7 @@ class HeadMap:
         self._oid = names.object_map(image.id)
         self._guard = threading.Lock()
         self._changing = KeyedMutex()
+        self._changes = MapChanges(self.update_range)
         self.bits = BitVector()
         self._distrusted = False
 
@@ -173,7 +175,8 @@ class HeadMap:
         """Set one entry, there and here. Changes of the same entry wait for each other."""
         await self._changing.enter(objectno)
         try:
-            await self.update_range(objectno, objectno + 1, state, expected)
+            if objectno < len(self.bits) and self._matter(objectno, objectno + 1, state, expected):
+                await self._changes.make(objectno, (state, expected))
         finally:
             self._changing.leave(objectno)
 

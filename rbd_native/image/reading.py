@@ -180,7 +180,7 @@ async def _stored(image: ImageContext, objectno: int, step: Read | ReadInto) -> 
     """The step's output, from a data object as the cluster has it, the parent's data included."""
     # Both as of now: a clone may be flattened in the meantime, but what was missing before it was, the parent has.
     overlap, parent = image.overlap, image.parent
-    keeper = image.head_map if image.snap is None else None
+    keeper = image.head_map if image.snap is None else image.snap_map
     if keeper is None or keeper.may_exist(objectno):
         oid = image.object_name(objectno)
         reply = await image.data_io.read(oid, (step,), snap=image.read_snap).bare()
@@ -188,6 +188,8 @@ async def _stored(image: ImageContext, objectno: int, step: Read | ReadInto) -> 
             return reply.outs[0]
         if reply.rv != -errno.ENOENT:
             raise RadosError(-reply.rv, oid, reply)
+        if image.snap is not None:
+            image.snap_map.missed()
     data = b""
     if overlap and parent is not None:
         length = step.length if isinstance(step, Read) else len(step.room)

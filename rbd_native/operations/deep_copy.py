@@ -11,6 +11,7 @@ import errno
 from array import array
 from collections.abc import Iterable, Sequence
 from itertools import chain
+from typing import NamedTuple
 
 from rbd_native import cls_rbd, names
 from rbd_native.cls_client import call
@@ -100,9 +101,17 @@ async def _same_parent(source: ImageContext, target: ImageContext, clone_format:
 # --- what changed ----------------------------------------------------------------------------------------------------
 
 
-async def _changes(source: ImageContext, ids: Sequence[int], count: int) -> list[array[int]]:
-    """For each version, the numbers of the objects that differ from the version before."""
-    changed = [array("Q") for _ in ids]
+class _Changes(NamedTuple):
+    """The numbers of the objects that came, where none had been in any version before, and of those that differ from the
+    version before."""
+
+    new: array[int]
+    other: array[int]
+
+
+async def _changes(source: ImageContext, ids: Sequence[int], count: int) -> list[_Changes]:
+    """For each version."""
+    changed = [_Changes(array("Q"), array("Q")) for _ in ids]
 
     async def examine(objectno: int) -> None:
         oid = source.object_name(objectno)
@@ -112,11 +121,12 @@ async def _changes(source: ImageContext, ids: Sequence[int], count: int) -> list
         if reply.rv < 0:
             raise RadosError(-reply.rv, oid, reply)
         found: SnapSet = reply.outs[0]
-        before = None
+        before, new = None, True
         for place, snap in enumerate(ids):
             now = serving(found, snap)
             if now is not before:
-                changed[place].append(objectno)
+                (changed[place].new if new else changed[place].other).append(objectno)
+                new = False
             before = now
 
     depth = source.settings.integer("rbd_concurrent_management_ops")
@@ -124,11 +134,21 @@ async def _changes(source: ImageContext, ids: Sequence[int], count: int) -> list
     return changed
 
 
-def _with_overlap(source: ImageContext, changed: array[int], before: int, now: int) -> tuple[array[int], range]:
-    """And those objects, as the second part, of which the parent shows more, or less, than in the version before."""
+class _Plan(NamedTuple):
+    """What is copied for a version: objects under which the target has nothing yet, and others."""
+
+    new: Sequence[int]
+    other: Sequence[int]
+    shared: range
+    """Those of which the parent shows more, or less, than in the version before."""
+
+
+def _plan(source: ImageContext, changes: _Changes, before: int, now: int, *, shares: bool) -> _Plan:
+    """`shares`: the source has, or had, a parent, of which the target may have something where the source has no object."""
     low, high = sorted((before, now))
     shared = source.layout.object_range(low, high - low)
-    return array("Q", (number for number in changed if number not in shared)), shared
+    new, other = (array("Q", (number for number in numbers if number not in shared)) for numbers in changes)
+    return _Plan((), new + other, shared) if shares else _Plan(new, other, shared)
 
 
 async def _candidates(source: ImageContext, ids: Sequence[int], count: int) -> Iterable[int]:
@@ -172,25 +192,28 @@ async def _replay(
     changed = await _changes(source, ids, count)
     shared = 0 if target.parent is None else target.overlap
     befores = [shared, *overlaps]
-    plans = [_with_overlap(source, *item) for item in zip(changed, befores, overlaps, strict=False)]
-    total = sum(len(objects) + shared.stop - shared.start for objects, shared in plans)
+    shares = any(befores)
+    plans = [_plan(source, *item, shares=shares) for item in zip(changed, befores, overlaps, strict=False)]
+    total = sum(len(plan.new) + len(plan.other) + plan.shared.stop - plan.shared.start for plan in plans)
     done = 0
     at = source.snap
 
-    async def again(objectno: int, size: int) -> None:
+    async def again(objectno: int, size: int, *, new: bool) -> None:
         nonlocal done
-        await _object(source, target, objectno, size)
+        await _object(source, target, objectno, size, new=new)
         progress.update(done, total)
         done += 1
 
     try:
-        for version, size, objects in zip(versions, sizes, plans, strict=True):
+        for version, size, plan in zip(versions, sizes, plans, strict=True):
             source.snap = version
             if target.header.size != size:
                 await resize.resize(target, size)
                 await target.fresh()
             depth = source.settings.integer("rbd_concurrent_management_ops")
-            await for_each((again(objectno, size) for objectno in chain(*objects)), depth)
+            newly = (again(objectno, size, new=True) for objectno in plan.new)
+            others = (again(objectno, size, new=False) for objectno in chain(plan.other, plan.shared))
+            await for_each(chain(newly, others), depth)
             if version is not None:
                 await _snapshot(target, version)
     finally:
@@ -209,8 +232,9 @@ async def _protect(target: ImageContext, versions: list[Snapshot | None]) -> Non
             await snapshots.protect(target, version.info.name)
 
 
-async def _object(source: ImageContext, target: ImageContext, objectno: int, size: int) -> None:
-    """Give the target what the source shows where one of its objects lies; zeros too, for they may hide something."""
+async def _object(source: ImageContext, target: ImageContext, objectno: int, size: int, *, new: bool) -> None:
+    """Give the target what the source shows where one of its objects lies; zeros too, for they may hide something, unless
+    that is `new`."""
     length = source.layout.object_extent_in(size, objectno)
     if not length:
         return
@@ -218,7 +242,7 @@ async def _object(source: ImageContext, target: ImageContext, objectno: int, siz
     view = memoryview(data)
     at = 0
     for start, end in (*filled_runs(data, _BLOCK), (length, length)):
-        if start > at:
+        if start > at and not new:
             for offset, piece in source.layout.image_extents(objectno, at, start - at):
                 await writing.write_zeroes(target, offset, piece)
         taken = start

@@ -1,6 +1,7 @@
-"""Reads that librados offers to C++ only: an object's clones, its watchers, and its exact modification time.
+"""Steps that librados offers to C++ only: an object's clones, its watchers, its exact modification time, and, of what C has
+as a call that blocks, the rollback to a snapshot.
 
-They are methods of a C++ read operation that add one step to it. Such an operation is a pointer to its virtual table (which
+They are methods of a C++ operation that add one step to it. Such an operation is a pointer to its virtual table (which
 these methods do not use) and one to the same structure that the C interface hands out, so a pair of pointers passes for
 it, and the step then travels in a C operation: in a compound, by completion, at any snapshot. Where results lie in
 memory is the layout of std::vector and std::list in GNU's library.
@@ -26,6 +27,7 @@ _SIZE: Final = "_ZN8librados7v14_2_015ObjectOperation4sizeEv"
 _LIST_SNAPS: Final = _CLASS + "10list_snapsEPNS_10snap_set_tEPi"
 _LIST_WATCHERS: Final = _CLASS + "13list_watchersEPNSt7__cxx114listI11obj_watch_tSaIS4_EEEPi"
 _STAT: Final = _CLASS + "5stat2EPmP8timespecPi"
+_ROLLBACK: Final = "_ZN8librados7v14_2_020ObjectWriteOperation25selfmanaged_snap_rollbackEm"
 _DELETE: Final = "_ZdlPv"
 
 
@@ -62,7 +64,8 @@ class Timespec(ctypes.Structure):
 
 
 class Extras(NamedTuple):
-    """Functions that add a step, each taking (operation, places of its results, place of its errno).
+    """Functions that add a step to a read, each taking (operation, places of its results, place of its errno), or, which
+    `rollback` does, to a write: (operation, snapshot id).
 
     Operations are in :func:`disguised` form. The results of the first two are C++ objects, whose memory `delete` frees.
     """
@@ -70,11 +73,12 @@ class Extras(NamedTuple):
     list_snaps: Any
     list_watchers: Any
     stat: Any
+    rollback: Any
     delete: Any
 
 
 def disguised(operation: int) -> Any:
-    """A read operation of the C interface as an argument to a method of the C++ one."""
+    """An operation of the C interface as an argument to a method of the C++ one."""
     return byref(_Operation(None, operation))
 
 
@@ -82,12 +86,13 @@ def probe(library: Library) -> Extras | None:
     """The extra steps, or None where this librados does not have them or lays its operations out differently."""
     try:
         size = library.handle[_SIZE]
-        found = Extras(*(library.handle[name] for name in (_LIST_SNAPS, _LIST_WATCHERS, _STAT, _DELETE)))
+        found = Extras(*(library.handle[name] for name in (_LIST_SNAPS, _LIST_WATCHERS, _STAT, _ROLLBACK, _DELETE)))
     except AttributeError:
         return None
     size.restype, size.argtypes = c_size_t, [c_void_p]
     for add, results in zip(found[:3], (1, 1, 2), strict=True):
         add.restype, add.argtypes = None, [c_void_p] * (results + 2)
+    found.rollback.restype, found.rollback.argtypes = None, [c_void_p, c_uint64]
     found.delete.restype, found.delete.argtypes = None, [c_void_p]
     operation = library.create_read_op()
     before = size(disguised(operation))

@@ -31,7 +31,7 @@ from rbd_native.rados._operations import (
     whole_read,
 )
 from rbd_native.rados._session import Blocking, Context, Session, extras, library
-from rbd_native.rados._snapshots import CreateSnap, RemoveSnap
+from rbd_native.rados._snapshots import CreateSnap, RemoveSnap, RollBack
 from rbd_native.rados._steps import effective, text
 from rbd_native.rados._watches import LibradosWatch, Notify, Register
 from rbd_native.rados.cluster import RadosCluster
@@ -239,12 +239,15 @@ class LibradosIo(Io):
 
     def rollback(self, oid: str, snap: int, snapc: SnapContext) -> Call:
         name = text(oid)
-
-        def roll_back() -> Outcome:
-            context = self._under(snapc)
-            return Outcome(self._session.library.ioctx_selfmanaged_snap_rollback(context.pointer, name, snap))
-
-        return Blocking(self._session, roll_back, oid)
+        steps = extras()
+        if steps is not None:
+            try:
+                return RollBack(self._under(snapc), oid, name, snap, steps)
+            except RadosError as error:
+                outcome = Outcome(-error.errno)
+                return Blocking(self._session, lambda: outcome, oid)
+        roll_back = self._session.library.ioctx_selfmanaged_snap_rollback
+        return Blocking(self._session, lambda: Outcome(roll_back(self._under(snapc).pointer, name, snap)), oid)
 
     # --- the rest ---
 

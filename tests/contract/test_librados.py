@@ -147,6 +147,12 @@ def test_without_the_extra_steps(opened: Any, monkeypatch: pytest.MonkeyPatch) -
     do(watch.close())
     stat = do(io.read("plain", [Stat()])).outs[0]
     assert stat.mtime == int(stat.mtime) > 1_600_000_000
+    snap = do(io.snap_create()).value
+    do(io.write("plain", [WriteFull(b"new")], snapc=SnapContext(snap, (snap,))))
+    for way in (blocking, by_completion):
+        do(io.write("plain", [WriteFull(b"newer")], snapc=SnapContext(snap, (snap,))))
+        assert way(io.rollback("plain", snap, SnapContext(snap, (snap,)))).rv == 0
+        assert do(io.read("plain", [Read(0, 9)])).outs[0] == b""
 
 
 def test_only_an_ioctx_will_do(opened: Any, connected: Any) -> None:

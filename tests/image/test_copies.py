@@ -155,6 +155,28 @@ def test_deep_copy_of_a_clone(backend: Backend, features: int, flatten: bool) ->
             assert target.parent_info() == (backend.pool, "parent", "base")
 
 
+@pytest.mark.parametrize("flatten", [False, True])
+@pytest.mark.parametrize("features", [1, 61])
+def test_zeros_that_hide_what_the_parent_has(backend: Backend, features: int, flatten: bool) -> None:
+    """In an object that the clone got after its first snapshot, at which the parent's data was to be seen."""
+    ioctx = backend.ioctx()
+    images = rbd.RBD()
+    images.create(ioctx, "parent", 4 << 14, order=14, features=features)
+    with rbd.Image(ioctx, "parent") as parent:
+        parent.write(b"p" * (4 << 14), 0)
+        parent.create_snap("base")
+        parent.protect_snap("base")
+    images.clone(ioctx, "parent", "base", ioctx, "child", features=features)
+    with rbd.Image(ioctx, "child") as child:
+        child.create_snap("s")
+        child.write_zeroes(0, 8192)
+        child.write_zeroes(1 << 14, 1 << 14)
+        child.deep_copy(ioctx, "target", flatten=flatten)
+    before, after = b"p" * (4 << 14), bytes(8192) + b"p" * 8192 + bytes(1 << 14) + b"p" * (2 << 14)
+    assert content(rbd, ioctx, "target") == {None: after, "s": before}
+    judge(backend, "target", {None: after, "s": before}, features)
+
+
 def test_refusals(backend: Backend) -> None:
     ioctx = backend.ioctx()
     rbd.RBD().create(ioctx, "source", SIZE, features=1)
