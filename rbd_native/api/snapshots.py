@@ -12,7 +12,7 @@ from rbd_native.constants import RBD_SNAP_REMOVE_FLATTEN, RBD_SNAP_REMOVE_UNPROT
 from rbd_native.errors import ImageNotFound
 from rbd_native.header import Snapshot
 from rbd_native.image.context import ImageContext
-from rbd_native.operations import flatten, membership, rollback, snapshots
+from rbd_native.operations import flatten, membership, rollback, snap_remove, snapshots
 from rbd_native.operations.progress import Callback, Progress
 from rbd_native.rados.port import RadosError
 from rbd_native.types import (
@@ -66,7 +66,7 @@ class SnapshotMethods:
                 await snapshots.unprotect(image, snapshot.info.name)
                 await image.fresh()
                 snapshot = snapshots.named(image, snapshot.info.name)
-            await snapshots.remove(image, snapshot)
+            await snap_remove.remove(image, snapshot)
 
         drive(work(), message, given, self.name, wanted)
 
@@ -78,7 +78,7 @@ class SnapshotMethods:
         image = self._image
 
         async def work() -> None:
-            await snapshots.remove(image, await snapshots.removable(image, key))
+            await snap_remove.remove(image, await snapshots.removable(image, key))
 
         drive(work(), message, *values)
 

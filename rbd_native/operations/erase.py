@@ -18,7 +18,7 @@ from rbd_native.cls_client import call_optional, mutate
 from rbd_native.encoding import UTime
 from rbd_native.engine import gather
 from rbd_native.image.context import ImageContext
-from rbd_native.operations import bond, mirror_image, mirroring, snapshots
+from rbd_native.operations import bond, mirror_image, mirroring, snap_remove
 from rbd_native.operations.progress import Progress
 from rbd_native.operations.resize import trim
 from rbd_native.rados.port import Io, ListWatchers, RadosError, Remove
@@ -78,8 +78,8 @@ async def removable(image: ImageContext) -> bool:
     if image.header.group.is_valid:
         raise Needed(errno.EMLINK, f"image {image.name} is in a group")
     for snapshot in image.header.snapshots:
-        if snapshots.waits(snapshot.info):  # left behind by its last clone, whose client then died
-            await snapshots.remove(image, snapshot)
+        if snap_remove.waits(snapshot.info):  # left behind by its last clone, whose client then died
+            await snap_remove.remove(image, snapshot)
     await _fresh(image)
     return not any(isinstance(snapshot.info.namespace, TrashSnapshotNamespace) for snapshot in image.header.snapshots)
 
@@ -168,7 +168,7 @@ async def _content(image: ImageContext, progress: Progress | None) -> None:
     await image.under_lock(lambda: trim(image, 0, image.header.size, progress, mark=False))
     if image.header.parent is not None:
         await bond.detach(image, image.header.parent)
-        await snapshots.sweep(image, image.header.parent)
+        await snap_remove.sweep(image, image.header.parent)
 
 
 async def gone(io: Io, oid: str) -> None:

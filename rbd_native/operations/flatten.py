@@ -16,7 +16,7 @@ from rbd_native.engine import for_each
 from rbd_native.image import io
 from rbd_native.image.context import ImageContext
 from rbd_native.image.copyup import secure
-from rbd_native.operations import bond, family, snapshots
+from rbd_native.operations import bond, family, snap_remove
 from rbd_native.operations.progress import Progress
 from rbd_native.rados.port import RadosError
 from rbd_native.types import ParentImageSpec
@@ -57,7 +57,7 @@ async def apply(image: ImageContext, progress: Progress | None = None) -> None:
     await mutate(image.io, image.header_oid, cls_rbd.parent_detach())
     await image.changed()
     if free:
-        await snapshots.sweep(image, spec)
+        await snap_remove.sweep(image, spec)
 
 
 async def flatten_children(image: ImageContext, snap: int) -> None:

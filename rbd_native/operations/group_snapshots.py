@@ -26,7 +26,7 @@ from rbd_native.constants import RBD_SNAP_CREATE_IGNORE_QUIESCE_ERROR, RBD_SNAP_
 from rbd_native.engine import for_each, gather
 from rbd_native.header import Snapshot
 from rbd_native.image.context import ImageContext
-from rbd_native.operations import group_members, rollback, snapshots
+from rbd_native.operations import group_members, rollback, snap_remove, snapshots
 from rbd_native.operations.hold import hold
 from rbd_native.operations.open import open_image
 from rbd_native.operations.progress import Joint, Progress
@@ -231,7 +231,7 @@ async def _remove_parts(images: Sequence[ImageContext], namespace: GroupSnapshot
         if part is None:
             return
         try:
-            await snapshots.remove(image, part)
+            await snap_remove.remove(image, part)
         except RadosError as error:
             if error.errno != errno.ENOENT:
                 raise

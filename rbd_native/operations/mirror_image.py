@@ -26,7 +26,7 @@ from rbd_native.constants import (
     RBD_SNAP_CREATE_SKIP_QUIESCE,
 )
 from rbd_native.image.context import ImageContext
-from rbd_native.operations import family, features, metadata, mirror_snapshots, mirroring, snapshots
+from rbd_native.operations import family, features, metadata, mirror_snapshots, mirroring, snap_remove, snapshots
 from rbd_native.operations.mirroring import Promotion
 from rbd_native.rados.port import Io, RadosError
 from rbd_native.types import (
@@ -243,7 +243,7 @@ async def clear(image: ImageContext) -> None:
         try:
             if image.stale:
                 await image.fresh()
-            await snapshots.remove(image, snapshots.with_id(image, snapshot.info.id))
+            await snap_remove.remove(image, snapshots.with_id(image, snapshot.info.id))
         except RadosError as error:
             if error.errno != errno.ENOENT:
                 raise

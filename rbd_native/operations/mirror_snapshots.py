@@ -20,7 +20,7 @@ from rbd_native.cls_client import mutate
 from rbd_native.constants import RBD_FEATURE_NON_PRIMARY, RBD_SNAP_CREATE_SKIP_QUIESCE
 from rbd_native.header import Snapshot
 from rbd_native.image.context import ImageContext
-from rbd_native.operations import erase, mirroring, rollback, snapshots
+from rbd_native.operations import erase, mirroring, rollback, snap_remove, snapshots
 from rbd_native.rados.port import HEAD, RadosError
 from rbd_native.types import MirrorImage, MirrorSnapshotNamespace, MirrorSnapshotState
 
@@ -146,7 +146,7 @@ async def unlink(image: ImageContext, snap: int, peer: str) -> None:
         raise RadosError(errno.EINVAL, f"snapshot {snap} is not one of mirroring")
     newest = next(of(image))[0].info.id == snap
     if kind.mirror_peer_uuids <= {peer} and not newest:
-        await snapshots.remove(image, snapshot)
+        await snap_remove.remove(image, snapshot)
     elif peer in kind.mirror_peer_uuids:
         await mutate(image.io, image.header_oid, cls_rbd.mirror_image_snapshot_unlink_peer(snap, peer))
         await image.changed()

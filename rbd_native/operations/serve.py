@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from rbd_native.image.context import ImageContext
 from rbd_native.image.requests import Perform, Report
-from rbd_native.operations import features, flatten, metadata, rebuild_object_map, rename, resize, snapshots, sparsify
+from rbd_native.operations import (
+    features,
+    flatten,
+    metadata,
+    rebuild_object_map,
+    rename,
+    resize,
+    snap_remove,
+    snapshots,
+    sparsify,
+)
 from rbd_native.operations.progress import Progress
 from rbd_native.watch_notify import (
     Flatten,
@@ -59,7 +69,7 @@ async def _snap_create(image: ImageContext, message: SnapCreate, report: Report)
 
 
 async def _snap_remove(image: ImageContext, message: SnapRemove, report: Report) -> None:
-    await snapshots.apply_remove(image, message.name, message.namespace)
+    await snap_remove.apply_remove(image, message.name, message.namespace)
 
 
 async def _snap_rename(image: ImageContext, message: SnapRename, report: Report) -> None:

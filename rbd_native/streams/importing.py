@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from rbd_native.image import io as writing
 from rbd_native.image.context import ImageContext
-from rbd_native.operations import create, metadata, remove, resize, snapshots
+from rbd_native.operations import create, metadata, remove, resize, snap_remove, snapshots
 from rbd_native.operations.open import open_image
 from rbd_native.operations.progress import Progress
 from rbd_native.pipeline import in_order
@@ -212,7 +212,7 @@ async def _undo(io: Io, name: str, image: ImageContext) -> None:
                 if snapshot.protection != ProtectionStatus.UNPROTECTED:
                     await snapshots.unprotect(image, snapshot.info.name)
                     await image.fresh()
-                await snapshots.remove(image, snapshots.with_id(image, snapshot.info.id))
+                await snap_remove.remove(image, snapshots.with_id(image, snapshot.info.id))
         finally:
             await image.close()
         await remove.remove(io, name)

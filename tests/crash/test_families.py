@@ -12,7 +12,7 @@ import pytest
 
 import rbd_native as rbd
 from rbd_native.image.context import ImageContext
-from rbd_native.operations import clone, create, flatten, rollback, snapshots
+from rbd_native.operations import clone, create, flatten, rollback, snap_remove, snapshots
 from rbd_native.operations.open import open_image
 from rbd_native.rados.port import Io
 from tests.backend import Backend
@@ -196,7 +196,7 @@ def test_remove_snapshot(backend: Backend, request: pytest.FixtureRequest, featu
                 child.flatten()
 
         async def remove(image: ImageContext) -> None:
-            await snapshots.remove(image, snapshots.named(image, snap))
+            await snap_remove.remove(image, snapshots.named(image, snap))
 
         died = scene.cut_off(acting(remove, name), at)
         must_be(scene, "child", THEN if cloned else NOW + THEN[len(NOW) :])

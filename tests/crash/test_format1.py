@@ -12,7 +12,7 @@ import pytest
 
 import rbd_native as rbd
 from rbd_native.image.context import ImageContext
-from rbd_native.operations import by_name, create, metadata, old_format, remove, resize, rollback, snapshots
+from rbd_native.operations import by_name, create, metadata, old_format, remove, resize, rollback, snap_remove, snapshots
 from rbd_native.operations.open import open_image
 from rbd_native.rados.port import Io
 from tests.backend import Backend
@@ -151,7 +151,7 @@ async def _snapshot_verbs(image: ImageContext) -> None:
     await image.fresh()
     await snapshots.rename(image, "new", "newer")
     await image.fresh()
-    await snapshots.remove(image, snapshots.named(image, "newer"))
+    await snap_remove.remove(image, snapshots.named(image, "newer"))
 
 
 def test_snapshots(backend: Backend) -> None:

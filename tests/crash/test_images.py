@@ -10,7 +10,7 @@ import pytest
 
 import rbd_native as rbd
 from rbd_native.image.context import ImageContext
-from rbd_native.operations import by_name, create, metadata, resize, snapshots
+from rbd_native.operations import by_name, create, metadata, resize, snap_remove, snapshots
 from rbd_native.operations.open import open_image
 from rbd_native.rados.port import Io
 from tests.backend import Backend
@@ -89,7 +89,7 @@ async def _touched(io: Io) -> None:
 
 async def _without(image: ImageContext, name: str) -> None:
     await image.fresh()
-    await snapshots.remove(image, snapshots.named(image, name))
+    await snap_remove.remove(image, snapshots.named(image, name))
 
 
 @pytest.mark.parametrize("features", FEATURES)

@@ -64,16 +64,16 @@ def test_a_snapshot_and_the_next_one(room: Room) -> None:
         image.create_snap("one")
         image.write(b"b" * OBJECT, 5 * OBJECT)
         image.create_snap("two")
-    image, reads = opened(room, "image", "one")
-    assert reads.during(image, 0) == (1, b"a")
-    assert reads.during(image, 1) == (1, b"\0")
-    assert fetched(image)
-    assert [reads.during(image, objectno) for objectno in (0, 1, 5)] == [(1, b"a"), (0, b"\0"), (0, b"\0")]
-    run(image.set_snap("two"))
-    assert [reads.during(image, objectno) for objectno in (0, 5, 1)] == [(1, b"a"), (1, b"b"), (1, b"\0")]
-    assert fetched(image)
-    assert [reads.during(image, objectno) for objectno in (0, 5, 1)] == [(1, b"a"), (1, b"b"), (0, b"\0")]
-    run(image.close())
+    handle, reads = opened(room, "image", "one")
+    assert reads.during(handle, 0) == (1, b"a")
+    assert reads.during(handle, 1) == (1, b"\0")
+    assert fetched(handle)
+    assert [reads.during(handle, objectno) for objectno in (0, 1, 5)] == [(1, b"a"), (0, b"\0"), (0, b"\0")]
+    run(handle.set_snap("two"))
+    assert [reads.during(handle, objectno) for objectno in (0, 5, 1)] == [(1, b"a"), (1, b"b"), (1, b"\0")]
+    assert fetched(handle)
+    assert [reads.during(handle, objectno) for objectno in (0, 5, 1)] == [(1, b"a"), (1, b"b"), (0, b"\0")]
+    run(handle.close())
 
 
 def clone(room: Room, parent: str, child: str, features: int = MAPPED) -> None:
