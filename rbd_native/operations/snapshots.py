@@ -17,7 +17,7 @@ from rbd_native.constants import (
     RBD_SNAP_CREATE_IGNORE_QUIESCE_ERROR,
     RBD_SNAP_CREATE_SKIP_QUIESCE,
 )
-from rbd_native.engine import for_each, gather
+from rbd_native.engine import gather
 from rbd_native.header import Snapshot
 from rbd_native.image.context import ImageContext
 from rbd_native.operations import mirror_state
@@ -148,7 +148,7 @@ async def _id_in_quiet(image: ImageContext, request: AsyncRequestId, flags: int)
         given.append(await image.data_io.snap_create())
 
     try:
-        await for_each([hold_still(), ask()], 2)
+        await gather([hold_still(), ask()], 2)
     except BaseException:
         for snap in given:
             await image.data_io.snap_remove(snap)

@@ -106,7 +106,7 @@ def test_metadata_and_snapshots(backend: Backend, features: int) -> None:
         module.RBD().remove(scene.ioctx, "image")
         return died
 
-    everywhere(backend, features, scenario)
+    everywhere(backend, features, scenario, orders=2)
 
 
 def judge_map(scene: Scene, features: int) -> None:
