@@ -119,7 +119,8 @@ def _ratios(ours: list[float], theirs: list[float]) -> list[float]:
 
 
 def table(figures: Figures) -> str:
-    """One row a case: the rate of each subject, and, where there are others, what ours is of theirs, round by round."""
+    """One row a case: the rate of each subject, and, where there are others, what ours is of theirs, round by round; and
+    what RADOS itself is of librbd, which no client by way of librados can surpass by much."""
     subjects = list(dict.fromkeys(subject for row in figures.values() for subject in row))
     others = [subject for subject in subjects if OURS in subjects and subject != OURS]
     head = ["per second", *subjects]
@@ -127,6 +128,8 @@ def table(figures: Figures) -> str:
         head += [f"/ {other}", "from - to"]
     if LIBRBD in others:
         head.append("CPU / librbd")
+    if LIBRBD in others and FLOOR in others:
+        head.append(f"{FLOOR} / {LIBRBD}")
     rows = [head]
     for case, row in figures.items():
         rates = {subject: statistics.median(figure.rate for figure in found) for subject, found in row.items()}
@@ -138,6 +141,9 @@ def table(figures: Figures) -> str:
             by_tool = case.startswith(("export", "import"))  # in another process
             cpu = _ratios([f.cpu for f in row[OURS]], [f.cpu for f in row[LIBRBD]])
             shown.append("" if by_tool else f"{statistics.median(cpu):.2f}")
+        if LIBRBD in others and FLOOR in others:
+            most = _ratios([f.rate for f in row.get(FLOOR, ())], [f.rate for f in row[LIBRBD]])
+            shown.append(f"{statistics.median(most):.2f}" if most else "")
         rows.append([case, *shown])
     widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
     return "\n".join(

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import itertools
 import random
+import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
-from benchmarks.measure import Begin, Figure, again, keep_under_way
+from benchmarks.measure import Begin, Clock, Figure, again, keep_under_way
 from benchmarks.subjects import NO_COMPRESSION, Disk, Images, Subject
 
 KIB, MIB = 1 << 10, 1 << 20
@@ -101,11 +102,28 @@ def into_new(bench: Bench, *, length: int, depth: int) -> Figure:
 
 def one_after_the_other(bench: Bench) -> Figure:
     """4 KiB behind 4 KiB, by calls that block."""
+    return _blocking(bench, itertools.cycle(range(0, bench.size, 4 * KIB)), write=True)
+
+
+def one_at_a_time(bench: Bench, *, write: bool) -> Figure:
+    """4 KiB anywhere, by calls that block: how most programs read and write when they do one thing at a time."""
+    dice = random.Random()
+    return _blocking(bench, (dice.randrange(bench.size // (4 * KIB)) * 4 * KIB for _ in itertools.count()), write=write)
+
+
+def _blocking(bench: Bench, offsets: Iterator[int], *, write: bool) -> Figure:
     disk, data = bench.disk, NO_COMPRESSION[: 4 * KIB]
-    offsets = itertools.cycle(range(0, bench.size, len(data)))
-    last = again(bench.seconds, lambda: disk.write(data, next(offsets)))
-    disk.flush()
-    return last
+    clock, number = Clock(bench.seconds), 0
+    with clock:
+        until = time.perf_counter() + bench.seconds
+        while time.perf_counter() < until:
+            if write:
+                disk.write(data, next(offsets))
+            else:
+                disk.read(next(offsets), len(data))
+            number += 1
+        disk.flush()
+    return clock.figure(number)
 
 
 def _clone(bench: Bench, write: bool) -> Figure:
@@ -146,6 +164,10 @@ def clone_first_writes(bench: Bench) -> Figure:
     return _clone(bench, write=True)
 
 
+BLOCKING: dict[str, Case] = {
+    f"4 KiB random {'write' if write else 'read'}, blocking": partial(one_at_a_time, write=write)
+    for write in (False, True)
+}
 RANDOM: dict[str, Case] = {
     f"4 KiB random {'write' if write else 'read'}, depth {depth}": partial(
         at_random, length=4 * KIB, depth=depth, write=write
@@ -167,6 +189,6 @@ NEW: dict[str, Case] = {
     f"{name} write into new objects, depth 16": partial(into_new, length=length, depth=16)
     for name, length in (("64 KiB", 64 * KIB), ("4 MiB", 4 * MIB))
 }
-ALSO_ON_RADOS: dict[str, Case] = {**RANDOM, **SEQUENTIAL, **INTO, **NEW}
+ALSO_ON_RADOS: dict[str, Case] = {**BLOCKING, **RANDOM, **SEQUENTIAL, **INTO, **NEW}
 DATA: dict[str, Case] = {**ALSO_ON_RADOS, "4 KiB sequential writes, blocking": one_after_the_other}
 CLONES: dict[str, Case] = {"4 KiB read through a clone": clone_reads, "4 KiB first write to a clone": clone_first_writes}

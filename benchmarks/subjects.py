@@ -1,7 +1,7 @@
 """What is measured: rbd_native, librbd, and RADOS without either.
 
 A `Disk` is an image that is open (or, for RADOS itself, the objects that one would have): `submit_*` return at once and
-call `done` later, in any thread; `write` ends when its bytes are accepted.
+call `done` later, in any thread; `read` and `write` block, the latter until its bytes are accepted.
 """
 
 from __future__ import annotations
@@ -33,6 +33,9 @@ class Disk(ABC):
 
     @abstractmethod
     def submit_write(self, data: bytes, offset: int, done: Done) -> None: ...
+
+    @abstractmethod
+    def read(self, offset: int, length: int) -> bytes: ...
 
     @abstractmethod
     def write(self, data: bytes, offset: int) -> None: ...
@@ -81,6 +84,10 @@ class ImageDisk(Disk):
 
     def submit_write(self, data: bytes, offset: int, done: Done) -> None:
         self.image.aio_write(data, offset, lambda completion: done(completion.get_return_value()))
+
+    def read(self, offset: int, length: int) -> bytes:
+        data: bytes = self.image.read(offset, length)
+        return data
 
     def write(self, data: bytes, offset: int) -> None:
         self.image.write(data, offset)
@@ -166,6 +173,11 @@ class ObjectsDisk(Disk):
     def submit_write(self, data: bytes, offset: int, done: Done) -> None:
         oid, at = self._object(offset)
         self._ioctx.aio_write(oid, data, at, lambda completion: done(completion.get_return_value()))
+
+    def read(self, offset: int, length: int) -> bytes:
+        oid, at = self._object(offset)
+        data: bytes = self._ioctx.read(oid, length, at)
+        return data
 
     def write(self, data: bytes, offset: int) -> None:
         oid, at = self._object(offset)
