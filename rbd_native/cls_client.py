@@ -111,10 +111,13 @@ class Method(Generic[P, R]):
         return ClassCall(self, Exec(self.cls, self.name, self.encode_request(*args, **kwargs)))
 
     def encode_request(self, *args: Any, **kwargs: Any) -> bytes:
-        bound = self.signature.bind(*args, **kwargs)
-        bound.apply_defaults()
+        parameters = self.parameters
+        if kwargs or len(args) != len(parameters):  # seldom: telling what is what takes longer than all the rest
+            bound = self.signature.bind(*args, **kwargs)
+            bound.apply_defaults()
+            args = bound.args
         out = bytearray()
-        for parameter, value in zip(self.parameters, bound.args, strict=True):
+        for parameter, value in zip(parameters, args, strict=True):
             parameter.codec.write(value, out)
         return _wrap(out, self.envelope) if self.envelope else bytes(out)
 

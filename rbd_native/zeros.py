@@ -13,10 +13,14 @@ _WORD: Final = 8
 def filled_runs(data: bytes | memoryview, block: int) -> list[tuple[int, int]]:
     """(start, end) of what is not zeros, in whole blocks of so many bytes (a multiple of 8) from the beginning; the last
     block may be shorter."""
-    whole = len(data) // block
+    if not len(data):
+        return []
+    whole, rest = divmod(len(data), block)
+    blocks = _filled(data, whole, block)
+    if whole and not rest and blocks.all():
+        return [(0, len(data))]
     filled = np.zeros(whole + 1, np.bool_)
-    filled[:whole] = _filled(data, whole, block)
-    rest = len(data) - whole * block
+    filled[:whole] = blocks
     filled[whole] = rest > 0 and bytes(data[whole * block :]).count(0) < rest
     edges = np.flatnonzero(np.diff(filled, prepend=False, append=False)) * block
     found = [(start, end) for start, end in edges.reshape(-1, 2).tolist()]
@@ -29,6 +33,8 @@ def _filled(data: bytes | memoryview, blocks: int, block: int) -> npt.NDArray[np
     """For each block, whether it has anything but zeros. Most tell by their first word."""
     words = np.frombuffer(data, np.uint64, blocks * block // _WORD).reshape(blocks, block // _WORD)
     filled: npt.NDArray[np.bool_] = words[:, 0] != 0
+    if filled.all():
+        return filled
     doubtful = np.flatnonzero(~filled)
     if len(doubtful):
         rest = words if len(doubtful) == blocks else words[doubtful]

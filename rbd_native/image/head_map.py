@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from rbd_native.image.context import ImageContext
 
 _LOCK = cls_lock.lock(names.LOCK_NAME, LockType.EXCLUSIVE, "", "")
+_HELD = cls_lock.assert_locked(names.LOCK_NAME, LockType.EXCLUSIVE, "", "")
 _LOAD = cls_rbd.object_map_load()
 _FATAL = (errno.ESHUTDOWN, errno.EBUSY)
 """We are fenced, or the map's lock is somebody else's: the lock on the image is lost, and the map not ours to judge."""
@@ -245,8 +246,7 @@ class HeadMap:
         return True
 
     async def _write(self, *steps: WriteStep) -> None:
-        held = cls_lock.assert_locked(names.LOCK_NAME, LockType.EXCLUSIVE, "", "")
-        await self._image.io.write(self._oid, [held.step, *steps])
+        await self._image.io.write(self._oid, [_HELD.step, *steps])
 
 
 def _resize(objects: int) -> WriteStep:
