@@ -284,10 +284,11 @@ def stock(io: Io) -> Iterator[int]:
 
 
 def age(io: Io) -> None:
-    """Take every placement group past its first versions: none lies just above 0, which no operation may insist on."""
+    """Take every placement group past its first versions: none lies just above 0, which no operation may insist on. The
+    embedded cluster numbers those of an object, beginning with what objects that are gone have had."""
     for number in range(64):
-        for _ in range(2):
-            blocking(io.write(f"age.{number}", [WriteFull(b"")]))
+        for step in (WriteFull(b""), WriteFull(b""), Remove()):
+            blocking(io.write(f"age.{number}", [step]))
 
 
 @pytest.fixture(scope="module")
