@@ -54,13 +54,28 @@ class SnapMap:
         if snapshot is None or snapshot.info.id == self._asked:
             return
         self._asked = snapshot.info.id
-        if (
+        if self._good(snapshot):
+            spawn(self._fetch(snapshot), f"{image.name}: object map of snapshot {snapshot.info.id}")
+
+    async def whole(self) -> BitVector | None:
+        """All of it, for whoever goes through all objects. None where it is not to be had, or tells nothing."""
+        snapshot = self._image.snap
+        if snapshot is None or not self._good(snapshot):
+            return None
+        if self._known[0] != snapshot.info.id:
+            self._asked = snapshot.info.id
+            await self._fetch(snapshot)
+        snap, bits = self._known
+        return bits if snap == snapshot.info.id else None
+
+    def _good(self, snapshot: Snapshot) -> bool:
+        image = self._image
+        return (
             image.header.features & (RBD_FEATURE_OBJECT_MAP | _MIRRORED) == RBD_FEATURE_OBJECT_MAP
             and not snapshot.parent_overlap
             and not snapshot.flags & RBD_FLAG_OBJECT_MAP_INVALID
             and image.layout.object_count(snapshot.info.image_size) <= RBD_MAX_OBJECT_MAP_OBJECTS
-        ):
-            spawn(self._fetch(snapshot), f"{image.name}: object map of snapshot {snapshot.info.id}")
+        )
 
     async def _fetch(self, snapshot: Snapshot) -> None:
         image, snap = self._image, snapshot.info.id

@@ -17,6 +17,7 @@ from rbd_native.image import io
 from rbd_native.image.context import ImageContext
 from rbd_native.image.copyup import secure
 from rbd_native.operations import bond, family, snap_remove
+from rbd_native.operations.presence import shared
 from rbd_native.operations.progress import Progress
 from rbd_native.rados.port import RadosError
 from rbd_native.types import ParentImageSpec
@@ -74,16 +75,13 @@ async def flatten_children(image: ImageContext, snap: int) -> None:
 async def _copy(image: ImageContext, report: Progress) -> None:
     # Beyond the overlap nothing is missing: what snapshots need there they were given when the image shrank.
     count = image.layout.object_count(min(image.header.size, image.header.parent_overlap))
-    done = 0
 
     async def step(objectno: int) -> None:
-        nonlocal done
         epoch = await io.enter(image)  # as a write does: no snapshot can be taken in the middle of it
         try:
             await secure(image, objectno)
         finally:
             image.gate.leave(epoch)
-        report.update(done, count)
-        done += 1
+        report.update(objectno, count)
 
-    await for_each(map(step, range(count)), image.settings.integer("rbd_concurrent_management_ops"))
+    await for_each(map(step, await shared(image, count)), image.settings.integer("rbd_concurrent_management_ops"))

@@ -7,7 +7,7 @@ there now: what only snapshots still have does not count.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 from rbd_native.image.context import ImageContext
@@ -28,6 +28,15 @@ async def candidates(image: ImageContext, start: int, end: int) -> Iterator[int]
     if end - start > _LONG and await listing_pays(image, end - start):
         return iter(await listed(image, start, end))
     return iter(range(start, end))
+
+
+async def shared(image: ImageContext, end: int) -> Iterable[int]:
+    """The numbers of a clone's first `end` objects of which the parent may have something, ascending."""
+    parent = image.parent
+    if parent is None or parent.layout != image.layout:
+        return range(end)
+    bits = await parent.snap_map.whole()
+    return range(end) if bits is None else _by_map(bits, 0, end)
 
 
 def _by_map(bits: BitVector, start: int, end: int) -> Iterator[int]:

@@ -10,6 +10,7 @@ from rbd_native import names
 from rbd_native.engine import run
 from rbd_native.image.context import ImageContext
 from rbd_native.image.reading import read
+from rbd_native.operations.flatten import flatten
 from rbd_native.operations.open import open_image
 from rbd_native.rados.connect import port_for
 from rbd_native.rados.port import Operation
@@ -146,3 +147,15 @@ def test_without_a_map(room: Room) -> None:
     handle, reads = opened(room, "image", "s")
     assert [reads.during(handle, 1) for _ in range(2)] == [(1, b"\0")] * 2
     run(handle.close())
+
+
+@pytest.mark.parametrize("features", [1, MAPPED])
+def test_flatten_asks_for_what_is_there(room: Room, features: int) -> None:
+    with made(room, "parent") as image:
+        image.write(b"a" * OBJECT, 3 * OBJECT)
+    clone(room, "parent", "child", features)
+    child, reads = opened(room, "child")
+    run(flatten(child))
+    assert reads.count == 2 + (features == 1), "to look whether the clone has it, where no map tells; to read, to write"
+    assert [reads.during(child, objectno)[1] for objectno in (2, 3, 4)] == [b"\0", b"a", b"\0"]
+    run(child.close())
