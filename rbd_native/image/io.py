@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import errno
 import math
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Generator
 from functools import partial
+from types import coroutine
 from typing import Any
 
 from rbd_native.engine import for_each
@@ -26,6 +27,7 @@ from rbd_native.rados.port import (
     Create,
     RadosError,
     Remove,
+    Reply,
     Truncate,
     WriteSame,
     WriteStep,
@@ -149,20 +151,22 @@ def _write_object(image: ImageContext, objectno: int, start: int, data: Buffer) 
     return apply(image, objectno, write_steps(image, objectno, [(start, data)]))
 
 
-async def apply(image: ImageContext, objectno: int, steps: tuple[WriteStep, ...]) -> None:
-    """One operation on a data object. What the object map says is true before and after it."""
+@coroutine
+def apply(image: ImageContext, objectno: int, steps: tuple[WriteStep, ...]) -> Generator[Any, Any, None]:
+    """One operation on a data object. What the object map says is true before and after it. A generator, and so nearer to
+    whoever drives it: nearly every write comes by here."""
     if image.parent is not None and copyup.has_parent_at(image, objectno):
-        await copyup.apply(image, objectno, steps)
+        yield from copyup.apply(image, objectno, steps).__await__()
         return
     keeper = image.head_map
     if keeper is not None and keeper.unaware(objectno):
-        await keeper.will_write(objectno)
+        yield from keeper.will_write(objectno).__await__()
     oid = image.object_name(objectno)
-    reply = await image.data_io.write(oid, steps, snapc=image.snapc).bare()
+    reply: Reply = yield image.data_io.write(oid, steps, snapc=image.snapc)
     if reply.rv < 0:
         raise RadosError(-reply.rv, oid, reply)
     if keeper is not None and keeper.unaware(objectno):  # a removal may have begun since, and overtaken this write
-        await keeper.will_write(objectno)
+        yield from keeper.will_write(objectno).__await__()
 
 
 async def _clear_object(image: ImageContext, objectno: int, start: int, end: int) -> None:

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import contextlib
 import errno
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Generator, Iterator, Sequence
+from types import coroutine
 from typing import Any
 
 from rbd_native.engine import for_each
 from rbd_native.image.context import ImageContext
-from rbd_native.rados.port import Buffer, RadosError, Read, ReadInto
+from rbd_native.rados.port import Buffer, RadosError, Read, ReadInto, Reply
 from rbd_native.striping import ObjectExtent
 
 FANOUT = 32
@@ -47,17 +48,22 @@ async def read(image: ImageContext, offset: int, length: int) -> bytes:
     return await read_now(image, offset, length)
 
 
-async def read_now(image: ImageContext, offset: int, length: int) -> bytes:
+def read_now(image: ImageContext, offset: int, length: int) -> Awaitable[bytes]:
     """The same of a range that is known to lie within the image, by asking the cluster."""
     place = image.layout.place(offset, length)
     if place is None:
-        out = bytearray(length)
-        await _fill(image, offset, memoryview(out))
-        return bytes(out)
+        return _assembled(image, offset, length)
     objectno, start = place
     if image.cache is not None and image.cache.has(objectno):
-        return await read_object(image, objectno, start, length)
-    return _padded(await _stored(image, objectno, Read(start, length)), length)
+        return read_object(image, objectno, start, length)
+    return _stored(image, objectno, Read(start, length), length)
+
+
+async def _assembled(image: ImageContext, offset: int, length: int) -> bytes:
+    """From several objects."""
+    out = bytearray(length)
+    await _fill(image, offset, memoryview(out))
+    return bytes(out)
 
 
 async def read_into(image: ImageContext, offset: int, room: memoryview) -> int:
@@ -176,16 +182,20 @@ def _cached(image: ImageContext, objectno: int, offset: int, length: int) -> Seq
     return image.cache.pieces(objectno, offset, offset + length)
 
 
-async def _stored(image: ImageContext, objectno: int, step: Read | ReadInto) -> Any:
-    """The step's output, from a data object as the cluster has it, the parent's data included."""
+@coroutine
+def _stored(
+    image: ImageContext, objectno: int, step: Read | ReadInto, whole: int = 0
+) -> Generator[Any, Any, Any]:
+    """The step's output, from a data object as the cluster has it, the parent's data included; with the zeros that follow
+    it, up to the length `whole`. A generator, and so nearer to whoever drives it: nearly every read comes by here."""
     # Both as of now: a clone may be flattened in the meantime, but what was missing before it was, the parent has.
     overlap, parent = image.overlap, image.parent
     keeper = image.head_map if image.snap is None else image.snap_map
     if keeper is None or keeper.may_exist(objectno):
         oid = image.object_name(objectno)
-        reply = await image.data_io.read(oid, (step,), snap=image.read_snap).bare()
+        reply: Reply = yield image.data_io.read(oid, (step,), snap=image.read_snap)
         if reply.rv >= 0:
-            return reply.outs[0]
+            return reply.outs[0].ljust(whole, b"\0") if whole else reply.outs[0]
         if reply.rv != -errno.ENOENT:
             raise RadosError(-reply.rv, oid, reply)
         if image.snap is not None:
@@ -193,9 +203,9 @@ async def _stored(image: ImageContext, objectno: int, step: Read | ReadInto) -> 
     data = b""
     if overlap and parent is not None:
         length = step.length if isinstance(step, Read) else len(step.room)
-        data = await find_in_parent(image, parent, objectno, step.offset, length, overlap)
+        data = yield from find_in_parent(image, parent, objectno, step.offset, length, overlap).__await__()
     if isinstance(step, Read):
-        return data
+        return data.ljust(whole, b"\0")
     step.room[: len(data)] = data
     return len(data)
 
