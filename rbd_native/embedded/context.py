@@ -135,10 +135,10 @@ class WriteContext(ObjectContext):
         return self._change.read(offset, length or self._change.size)
 
     def xattr(self, name: str) -> bytes | None:
-        return None if self._made_of_remains else objects.xattr(self._db, self._stored(), name)
+        return None if self._remains else objects.xattr(self._db, self._stored(), name)
 
     def xattrs(self) -> dict[str, bytes]:
-        return {} if self._made_of_remains else objects.xattrs(self._db, self._stored())
+        return {} if self._remains else objects.xattrs(self._db, self._stored())
 
     def omap(self, key: bytes) -> bytes | None:
         if self._before is None or not self._change.exists:
@@ -146,15 +146,15 @@ class WriteContext(ObjectContext):
         return objects.omap(self._db, self._before, key)
 
     def omap_page(self, after: bytes, limit: int, prefix: bytes = b"") -> tuple[dict[bytes, bytes], bool]:
-        if not self._change.exists or self._made_of_remains:
+        if not self._change.exists or self._remains:
             return {}, False
         return objects.omap_page(self._db, self._stored(), after, limit, prefix)
 
     @property
-    def _made_of_remains(self) -> bool:
-        """It was not there, but for what is left of a deleted object for the sake of snapshots, and has been made by an
-        earlier step: what it was before then had no attributes, rather than not to have been at all."""
-        return self._before is None and self._change.row is not None and self._change.exists
+    def _remains(self) -> bool:
+        """It was not there, but for what is left of a deleted object for the sake of snapshots: that has no attributes,
+        which is not to be missing."""
+        return self._before is None and self._change.row is not None
 
     def _stored(self) -> State:
         """The object as it was before the operation; ENOENT where it was not."""

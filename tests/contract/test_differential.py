@@ -164,13 +164,14 @@ def harmless(steps: list[Any]) -> bool:
     """Whether an OSD of release 16 survives it.
 
     It does not survive a step that reads the data behind one that writes all of it: it then holds the old data against
-    the new checksum, and takes the object for damaged.
+    the new checksum, and takes the object for damaged. One that was removed, written and removed again is still there.
     """
-    written = False
+    written = removed = False
     for step in steps:
         inner = step.step if isinstance(step, FailOk) else step
-        if isinstance(inner, CmpExt) and written:
+        if (isinstance(inner, CmpExt) and written) or (isinstance(inner, Remove) and removed):
             return False
+        removed |= isinstance(inner, Remove)
         written |= isinstance(inner, (Write, WriteFull, Append, WriteSame, Zero, Truncate, Remove, Create))
     return True
 
@@ -216,10 +217,14 @@ class Side:
             newest = self.snaps[context.count]
         return SnapContext(newest, tuple(reversed(kept)))
 
-    def step(self, oid: str, step: Any) -> Any:
+    def step(self, oid: str, step: Any, at: int | None = None) -> Any:
         if isinstance(step, FailOk):
             return FailOk(self.step(oid, step.step))
-        return AssertVersion(max(0, self.versions.get(oid, 0) + step.difference)) if isinstance(step, Version) else step
+        if not isinstance(step, Version):
+            return step
+        # How far the versions of two states of an object are apart is each cluster's own affair.
+        difference = step.difference if at is None else 0
+        return AssertVersion(max(0, self.versions.get(oid, 0) + difference))
 
     def do(self, action: Any) -> Any:
         """The rv and the outputs, as they can be compared."""
@@ -228,9 +233,9 @@ class Side:
             context = self.context(action.context)
             assert context is not None
             rv = blocking(self.io.rollback(name, self.snaps[action.to], context)).rv
-            self.versions[action.oid] = blocking(self.io.read(name, [Stat()])).version
+            self.look_up_version(action.oid)
             return rv
-        steps = [self.step(action.oid, step) for step in action.steps]
+        steps = [self.step(action.oid, step, getattr(action, "at", None)) for step in action.steps]
         if isinstance(action, WriteAction):
             reply = blocking(self.io.write(name, steps, snapc=self.context(action.context)))
         else:
@@ -238,7 +243,13 @@ class Side:
             reply = blocking(self.io.read(name, steps, snap=at))
         if reply.rv == 0 and reply.version and getattr(action, "at", None) is None:
             self.versions[action.oid] = reply.version
+        if isinstance(action, WriteAction) and any(_removal(step) for step in steps):
+            self.look_up_version(action.oid)
         return reply.rv, self.comparable(reply)
+
+    def look_up_version(self, oid: str) -> None:
+        """0 of what is not there."""
+        self.versions[oid] = blocking(self.io.read(self.prefix + oid, [Stat()])).version
 
     def comparable(self, reply: Reply) -> list[Any]:
         return [self.output(output) for output in reply.outs]
@@ -270,6 +281,10 @@ class Side:
     def seen(self, operation: Any) -> Any:
         reply = blocking(operation)
         return reply.rv, self.comparable(reply)
+
+
+def _removal(step: Any) -> bool:
+    return isinstance(step.step if isinstance(step, FailOk) else step, Remove)
 
 
 def stock(io: Io) -> Iterator[int]:
