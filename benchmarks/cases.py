@@ -6,11 +6,12 @@ import itertools
 import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from benchmarks.data import MIB, Bench, Case
-from benchmarks.measure import Clock, Figure, again
-from benchmarks.subjects import MAPPED, NO_COMPRESSION, ORDER
+from benchmarks.measure import Clock, Figure, again, keep_under_way
+from benchmarks.subjects import MAPPED, NO_COMPRESSION, ORDER, ImageDisk
 
 OBJECT = 1 << ORDER
 SPARSE_SIZE, SPARSE_OBJECTS = 1 << 40, 1000
@@ -76,15 +77,15 @@ def remove_empty(bench: Bench) -> Figure:
 
 
 def remove_full(bench: Bench) -> Figure:
-    return _apart(bench, _new(bench, 64), bench.images.remove, _nothing)
+    return _apart(bench, _new(bench, 256), bench.images.remove, _nothing)
 
 
-def _new(bench: Bench, objects: int, features: int = 61) -> Callable[[], str]:
-    """Makes images of which so many objects are written."""
+def _new(bench: Bench, objects: int, size: int = 16) -> Callable[[], str]:
+    """Makes images of which so many objects are written; `size`: how many they have at least."""
 
     def make() -> str:
         name = bench.name()
-        bench.images.create(name, max(objects, 16) * OBJECT, features)
+        bench.images.create(name, max(objects, size) * OBJECT, 61)
         if objects:
             with bench.images.open(name) as image:
                 for number in range(objects):
@@ -289,6 +290,22 @@ def deep_copy(bench: Bench) -> Figure:
         return _apart(bench, bench.name, lambda name: image.deep_copy(bench.images.ioctx, name), bench.images.remove)
 
 
+def first_writes(bench: Bench) -> Figure:
+    """To 64 objects, one behind the other, that the object map does not have yet: 16 at a time."""
+
+    def before() -> Any:
+        image = bench.images.open(_new(bench, 0, size=65)())
+        image.write(b"data", 64 * OBJECT)  # which takes the lock
+        return image
+
+    def step(image: Any) -> None:
+        disk = ImageDisk(image)
+        plan = (partial(disk.submit_write, NO_COMPRESSION[:4096], number * OBJECT) for number in range(64))
+        keep_under_way(disk, plan, 16, float("inf"))
+
+    return _apart(bench, before, step, lambda image: image.close())
+
+
 def resize_to_nothing(bench: Bench) -> Figure:
     def before() -> Any:
         return bench.images.open(_new(bench, 64)())
@@ -304,13 +321,14 @@ IMAGES: dict[str, Case] = {
     "open + close, read-only": open_read_only,
     "create": create,
     "remove, empty": remove_empty,
-    "remove, 64 objects": remove_full,
+    "remove, 1 GiB, 256 objects": remove_full,
     "rename": rename,
     "snapshot create": snapshot_create,
     "snapshot remove": snapshot_remove,
     "snapshot rollback": snapshot_rollback,
     "clone": clone,
     "flatten, 16 of 64 objects": flatten,
+    "first writes to 64 objects": first_writes,
     "children of 500": children,
     "list2 of 1,000": list2,
     "list with details of 200": list_details,
