@@ -265,6 +265,20 @@ def _post(loop: asyncio.AbstractEventLoop, settle: Resume, outcome: Any) -> None
         loop.call_soon_threadsafe(settle, outcome)
 
 
+class _Branch(Driven):
+    """One of many: begins at once, and hands its outcome over."""
+
+    __slots__ = ("_ended",)
+
+    def __init__(self, coroutine: Coroutine[Any, Any, Any], ended: Resume) -> None:
+        super().__init__(coroutine)
+        self._ended = ended
+        self._resume(None)
+
+    def _finish(self, outcome: Any) -> None:
+        self._ended(outcome)
+
+
 class _FanOut(Suspension):
     """Runs many coroutines with at most `limit` under way; ends after all, or after those under way when one fails."""
 
@@ -306,7 +320,8 @@ class _FanOut(Suspension):
                     resume, self._resume = (self._resume, None) if over else (None, self._resume)
                     break
                 self._busy += 1
-            ended = Task(coroutine).launch().start(self._pump)
+            ended = PENDING
+            _Branch(coroutine, self._pump)
         if resume is not None:
             resume(self._error)
 

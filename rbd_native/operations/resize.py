@@ -101,7 +101,13 @@ async def trim(
         report.update(place, total)
 
     async def remove(objectno: int) -> None:
-        await _cut(image, objectno, 0, 0)
+        if image.snapc.ids:
+            await _cut(image, objectno, 0, 0)
+        else:  # which comes to this
+            oid = image.object_name(objectno)
+            reply = await image.data_io.write(oid, (Remove(),), snapc=image.snapc).bare()
+            if reply.rv < 0 and reply.rv != -errno.ENOENT:
+                raise RadosError(-reply.rv, oid, reply)
         report.update(objectno - kept, total)
 
     # Only the last object set that remains can have objects with a tail beyond the end.
