@@ -16,6 +16,7 @@ from rbd_native.engine import for_each
 from rbd_native.image import io
 from rbd_native.image.context import ImageContext
 from rbd_native.image.copyup import secure
+from rbd_native.image.exclusion import Operation
 from rbd_native.operations import bond, family, snap_remove
 from rbd_native.operations.presence import shared
 from rbd_native.operations.progress import Progress
@@ -48,15 +49,15 @@ def _parent(image: ImageContext) -> ParentImageSpec:
 
 async def apply(image: ImageContext, progress: Progress | None = None) -> None:
     """What whoever owns the image does for :func:`flatten`."""
-    spec = _parent(image)
-    await _copy(image, progress or Progress())
-    if image.stale:
-        await image.fresh()
-    free = bool(image.header.features & RBD_FEATURE_DEEP_FLATTEN) or not image.header.snapshots
-    if free:
-        await bond.detach(image, spec)
-    await mutate(image.io, image.header_oid, cls_rbd.parent_detach())
-    await image.changed()
+    async with image.alone(Operation.FLATTEN):
+        spec = _parent(image)
+        await _copy(image, progress or Progress())
+        async with image.alone(Operation.DETACH_PARENT):
+            free = bool(image.header.features & RBD_FEATURE_DEEP_FLATTEN) or not image.header.snapshots
+            if free:
+                await bond.detach(image, spec)
+            await mutate(image.io, image.header_oid, cls_rbd.parent_detach())
+            await image.changed()
     if free:
         await snap_remove.sweep(image, spec)
 

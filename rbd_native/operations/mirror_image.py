@@ -259,14 +259,14 @@ async def _for_mirroring(image: ImageContext) -> AsyncIterator[None]:
     """What is done inside is mirroring itself: it may write to an image that is primary elsewhere."""
     image.serves_mirroring += 1
     try:
-        image.stale = True
+        image.invalidate()
         await image.fresh()
         yield
     finally:
         image.serves_mirroring -= 1
         if image.lock is not None and image.read_only:  # before the next read of the header finds that it has no place here
             await image.lock.release()
-        image.stale = True
+        image.invalidate()
 
 
 async def promote(image: ImageContext, *, force: bool) -> None:

@@ -109,7 +109,7 @@ async def _prune(image: ImageContext, peers: set[str]) -> None:
         except RadosError as error:
             if error.errno not in (errno.ENOENT, errno.EINVAL):  # somebody else has done it, or is about to
                 raise
-            image.stale = True
+            image.invalidate()
             await image.fresh()
 
 
