@@ -18,6 +18,8 @@ class Background:
     def __init__(self) -> None:
         self._under_way = UnderWay()
         self._closing = Signal()
+        self.closing = False
+        """Whether the handle is being closed."""
 
     def spawn(self, coroutine: Coroutine[Any, Any, Any], what: str) -> None:
         """Run it by itself. What it raises is logged, as `what`."""
@@ -40,6 +42,7 @@ class Background:
 
     def hurry(self) -> None:
         """The handle is being closed: nothing sleeps any more."""
+        self.closing = True
         self._closing.set()
 
     async def end(self) -> None:

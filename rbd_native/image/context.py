@@ -20,6 +20,7 @@ from typing import Any
 
 from rbd_native import header as headers
 from rbd_native import header_v1, names
+from rbd_native.cls_client import ClassCall, mutate
 from rbd_native.constants import RBD_FEATURE_NON_PRIMARY, RBD_FEATURES_ALL
 from rbd_native.engine import KeyedMutex, Mutex, gather
 from rbd_native.header import Fixed, Header, Snapshot
@@ -175,8 +176,10 @@ class ImageContext:
 
     @property
     def frozen(self) -> bool:
-        """Nothing can be written through this handle."""
-        return self.read_only or self.snap is not None
+        """No data can be written through this handle, not even while mirroring itself is at work through it."""
+        state = self.state
+        primary_elsewhere = state.header.features & RBD_FEATURE_NON_PRIMARY
+        return self.opened_read_only or bool(primary_elsewhere) or state.snapshot is not None
 
     @property
     def head_map(self) -> HeadMap | None:
@@ -462,6 +465,12 @@ class ImageContext:
         cluster = self.io.cluster
         await cluster.blocklist_add(str(address), self.settings.integer("rbd_blocklist_expire_seconds"))
         await cluster.wait_for_latest_map()
+
+    async def update_header(self, *calls: ClassCall[Any]) -> None:
+        """Change the header by methods of its class, in one operation, and tell everybody."""
+        async with self.unsure_on_failure():
+            await mutate(self.io, self.header_oid, *calls)
+        await self.changed()
 
     async def changed(self) -> None:
         """Tell every other client that the header has changed; this one reads it anew too.

@@ -100,8 +100,8 @@ class ExclusiveLock:
         self.owned = self.state in HOLDING
 
     def _conclude(self, done: Event | None, missing: Event) -> bool:
-        """An attempt has ended: `done` where that is so, `missing` where the OSD does not have us for the owner. Whether it is
-        owned."""
+        """An attempt has ended: `done` where that is so, `missing` where the OSD does not have us for the owner. Whether it
+        is owned."""
         with self._guard:
             if not self._cookie:
                 self._enter(missing)

@@ -152,12 +152,12 @@ class ImageWatch:
     def _on_error(self, code: int) -> None:
         self.lost = True
         self._image.invalidate()
-        if not self._closed:
+        if not (self._closed or self._image.background.closing):
             self._image.background.spawn(self._recover(), f"{self._image.header_oid}: recovery of the watch")
 
     async def _recover(self) -> None:
         image, last = self._image, errno.ESHUTDOWN  # who is fenced hears of it from every call
-        while not self._closed:
+        while not (self._closed or image.background.closing):
             try:
                 await image.fresh()
             except RadosError as error:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import errno
 
 from rbd_native import cls_rbd
-from rbd_native.cls_client import mutate
 from rbd_native.constants import RBD_FEATURE_DEEP_FLATTEN
 from rbd_native.engine import for_each
 from rbd_native.image import io
@@ -56,8 +55,7 @@ async def apply(image: ImageContext, progress: Progress | None = None) -> None:
             free = bool(image.header.features & RBD_FEATURE_DEEP_FLATTEN) or not image.header.snapshots
             if free:
                 await bond.detach(image, spec)
-            await mutate(image.io, image.header_oid, cls_rbd.parent_detach())
-            await image.changed()
+            await image.update_header(cls_rbd.parent_detach())
     if free:
         await snap_remove.sweep(image, spec)
 

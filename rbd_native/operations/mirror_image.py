@@ -314,8 +314,7 @@ async def resync(image: ImageContext) -> None:
     if asked is not None and not _readable(asked):
         raise RadosError(errno.EBADMSG, f"{image.header_oid}: {key}")
     value = json.dumps({_RESYNC: True}).encode()
-    await mutate(image.io, image.header_oid, cls_rbd.metadata_set({key: value}))
-    await image.changed()
+    await image.update_header(cls_rbd.metadata_set({key: value}))
 
 
 def _readable(raw: bytes) -> bool:

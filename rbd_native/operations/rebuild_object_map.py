@@ -76,8 +76,7 @@ async def _snapshot(image: ImageContext, snap: int, size: int, progress: Progres
         bits = BitVector(image.layout.object_count(size))
         await _examine(image, bits, progress, snap)
         await image.io.write(names.object_map(image.id, snap), [WriteFull(bits.encode())])
-        await mutate(image.io, image.header_oid, cls_rbd.set_flags(0, _FLAGS, snap))
-        await image.changed()
+        await image.update_header(cls_rbd.set_flags(0, _FLAGS, snap))
 
 
 async def _examine(image: ImageContext, bits: BitVector, progress: Progress, snap: int = HEAD) -> None:

@@ -88,8 +88,7 @@ async def _remove(image: ImageContext, snapshot: Snapshot) -> ParentImageSpec | 
         await mirror_state.remove(image, snap)
     await gather([_drop_map(image, snap), _give_up(image, snap)], 2)
     request = cls_rbd.snap_remove(snapshot.info.name) if image.old_format else cls_rbd.snapshot_remove(snap)
-    await mutate(image.io, image.header_oid, request)
-    await image.changed()
+    await image.update_header(request)
     return parent
 
 

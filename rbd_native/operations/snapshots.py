@@ -208,8 +208,7 @@ async def rename(image: ImageContext, name: str, new_name: str) -> None:
 async def apply_rename(image: ImageContext, snap: int, new_name: str) -> None:
     with_id(image, snap)
     rename_it = cls_rbd.snap_rename if image.old_format else cls_rbd.snapshot_rename
-    await mutate(image.io, image.header_oid, rename_it(snap, new_name))
-    await image.changed()
+    await image.update_header(rename_it(snap, new_name))
 
 
 async def protect(image: ImageContext, name: str) -> None:
@@ -245,8 +244,7 @@ def _need_layering(image: ImageContext) -> None:
 
 
 async def _protection(image: ImageContext, snapshot: Snapshot, status: ProtectionStatus) -> None:
-    await mutate(image.io, image.header_oid, _status(snapshot, status))
-    await image.changed()
+    await image.update_header(_status(snapshot, status))
 
 
 def _status(snapshot: Snapshot, status: ProtectionStatus) -> ClassCall[None]:
