@@ -45,9 +45,10 @@ async def apply(image: ImageContext, destination: str) -> None:
     await io.write(names.image_id(destination), [Create(), cls_rbd.set_id(image.id).step])
     try:
         await mutate(io, names.DIRECTORY, cls_rbd.dir_rename_image(source, destination, image.id))
-    except RadosError:
-        with contextlib.suppress(RadosError):  # the reason is the error above; a spare id object does no harm
-            await io.write(names.image_id(destination), [Remove()])
+    except RadosError as error:
+        if not error.unanswered:  # else the directory may lead there by now
+            with contextlib.suppress(RadosError):  # the reason is the error above; a spare id object does no harm
+                await io.write(names.image_id(destination), [Remove()])
         raise
     await io.write(names.image_id(source), [Remove()])
     image.moved(destination)
