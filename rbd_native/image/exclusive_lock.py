@@ -393,6 +393,7 @@ class ExclusiveLock:
         held = cls_lock.assert_locked(names.LOCK_NAME, LockType.EXCLUSIVE, self._cookie, TAG)
         reply = await self._image.io.read(self._image.header_oid, [held.step]).bare()
         if reply.rv < 0 and reply.rv not in _NOT_OURS:
+            self._image.invalidate()
             raise RadosError(-reply.rv, self._image.header_oid, reply)
         return reply.rv == 0 and self.owned
 
@@ -428,24 +429,22 @@ class ExclusiveLock:
         """
         image = self._image
         cookie = f"{_COOKIE}{image.watch.cookie}"
-        if not self._cookie or cookie == self._cookie:
-            return
+        if self._tried and not await self._adopt(cookie):  # a cookie may be one that was in use before
+            self.lost()
         for _ in range(_ATTEMPTS):
-            request = cls_lock.set_cookie(names.LOCK_NAME, LockType.EXCLUSIVE, self._cookie, TAG, cookie)
-            reply = await image.io.write(image.header_oid, [request.step]).bare()
-            if not self._cookie:  # it was lost meanwhile
-                return
-            if reply.rv == 0:
-                self._cookie = cookie
+            if self._cookie in ("", cookie):  # lost meanwhile, or done
                 self._tried.clear()
                 return
-            if reply.rv == -errno.ESHUTDOWN or (reply.rv in _NOT_OURS and not await self._adopt(cookie)):
+            request = cls_lock.set_cookie(names.LOCK_NAME, LockType.EXCLUSIVE, self._cookie, TAG, cookie)
+            reply = await image.io.write(image.header_oid, [request.step]).bare()
+            if reply.rv == 0 and self._cookie:
+                self._cookie = cookie
+            elif reply.rv == -errno.ESHUTDOWN or (reply.rv in _NOT_OURS and not await self._adopt(cookie)):
                 self.lost()
-                return
-            if self._cookie == cookie:
-                return
-            self._tried.add(cookie)
-        raise RadosError(-reply.rv, image.header_oid, reply)
+            else:
+                self._tried.add(cookie)
+        if self._cookie not in ("", cookie):
+            raise RadosError(-reply.rv, image.header_oid, reply)
 
     async def _adopt(self, cookie: str) -> bool:
         """Whether the OSD has us for the owner by a cookie of ours; then that is the one."""
@@ -453,7 +452,7 @@ class ExclusiveLock:
         for ours in (cookie, self._cookie, *self._tried):
             if self._me(ours) in info.lockers:
                 self._cookie = ours
-                self._tried.discard(ours)
+                self._tried.clear()
                 return True
         return False
 

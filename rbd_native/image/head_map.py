@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 _LOCK = cls_lock.lock(names.LOCK_NAME, LockType.EXCLUSIVE, "", "")
 _HELD = cls_lock.assert_locked(names.LOCK_NAME, LockType.EXCLUSIVE, "", "")
 _LOAD = cls_rbd.object_map_load()
+_ATTEMPTS = 3
+"""How often what was not answered is sent."""
 _FATAL = (errno.ESHUTDOWN, errno.EBUSY)
 """We are fenced, or the map's lock is somebody else's: the lock on the image is lost, and the map not ours to judge."""
 
@@ -93,12 +95,17 @@ class HeadMap:
 
     @staticmethod
     async def close(image: ImageContext) -> None:
-        """Give its lock back, if it is held."""
-        if image.header.features & RBD_FEATURE_OBJECT_MAP:
-            oid = names.object_map(image.id)
+        """Give its lock back, if it is held. Where that gets no answer, several times, whoever has the image's lock next may
+        break it."""
+        if not image.header.features & RBD_FEATURE_OBJECT_MAP:
+            return
+        oid = names.object_map(image.id)
+        for _ in range(_ATTEMPTS):
             reply = await image.io.write(oid, [cls_lock.unlock(names.LOCK_NAME, "").step]).bare()
-            if reply.rv < 0 and reply.rv != -errno.ENOENT:
-                raise RadosError(-reply.rv, oid, reply)
+            if reply.rv != -errno.ETIMEDOUT:
+                break
+        if reply.rv < 0 and reply.rv not in (-errno.ENOENT, -errno.ETIMEDOUT):
+            raise RadosError(-reply.rv, oid, reply)
 
     async def _lock(self) -> None:
         """Whoever has it does not own the image any more: the image's own lock fenced him, if that was needed."""

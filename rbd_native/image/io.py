@@ -177,6 +177,8 @@ def apply(image: ImageContext, objectno: int, steps: tuple[WriteStep, ...]) -> G
     oid = image.object_name(objectno)
     reply: Reply = yield image.data_io.write(oid, steps, snapc=image.snapc)
     if reply.rv < 0:
+        if reply.rv == -errno.ESHUTDOWN:  # fenced: the next call hears of it, too
+            image.invalidate()
         raise RadosError(-reply.rv, oid, reply)
     if keeper is not None and keeper.unaware(objectno):  # a removal may have begun since, and overtaken this write
         yield from keeper.will_write(objectno).__await__()

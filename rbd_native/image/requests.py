@@ -89,8 +89,9 @@ class _Asked:
                 result = event.result
         return result
 
-    async def hear(self, patience: Suspension) -> int:
-        """The result; -ERESTART where the owner is another now, -ETIMEDOUT where nothing was heard for so long."""
+    async def hear(self, patience: Suspension) -> int | None:
+        """The result; None where the owner may be another now, and may have done it; -ETIMEDOUT where nothing was heard for
+        so long."""
         while True:
             self._signal.clear()  # before looking: what comes after the look sets it again
             if not self._events:
@@ -99,7 +100,7 @@ class _Asked:
                 return -errno.ETIMEDOUT
             event = self._events.popleft()
             if event is _RESTART:
-                return -errno.ERESTART
+                return None
             if event.result is not None:
                 result: int = event.result
                 return result
@@ -216,9 +217,11 @@ class Requests:
             return _NOT_BEGUN if -errno.ERESTART in answers else self._judged(answers[0])
         patience = image.io.cluster.sleep(image.settings.integer("rbd_request_timed_out_seconds"))
         result = await asked.hear(patience)
+        if result == -errno.ERESTART:  # by the owner's word
+            return _NOT_BEGUN
         if result == -errno.ETIMEDOUT:
             self._unheard(asked)
-        return _RESTART if result in (-errno.ERESTART, -errno.ETIMEDOUT) else self._judged(result)
+        return _RESTART if result in (None, -errno.ETIMEDOUT) else self._judged(result)
 
     def _unheard(self, asked: _Asked) -> None:
         """An owner that has done it, and told a result of 0 that was never heard, says nothing more about it, however often

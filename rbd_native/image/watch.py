@@ -82,11 +82,11 @@ class ImageWatch:
                     with contextlib.suppress(RadosError):  # it is gone, or will be
                         await old.close()
                 self._watch = await self._image.io.watch(self._image.header_oid, self._on_notify, self._on_error)
+                if self._image.lock is not None:
+                    await self._image.lock.rewatched()
             except BaseException:
                 self.lost = True
                 raise
-            if self._image.lock is not None:
-                await self._image.lock.rewatched()
 
     async def let_go(self) -> None:
         """Stop watching for a while: :meth:`register` ends it."""
