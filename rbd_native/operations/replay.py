@@ -52,13 +52,15 @@ async def replay(source: ImageContext, target: ImageContext, versions: Sequence[
     plans = [_Plan.of(source, *item) for item in zip(changes, befores, versions, strict=False)]
     total, done = sum(plan.objects for plan in plans), 0
     depth = source.settings.integer("rbd_concurrent_management_ops")
+    rests = set[int]()
     for place, (version, plan) in enumerate(zip(versions, plans, strict=True)):
         if target.header.size < version.size or target.parent is not None:
             await resize.resize(target, version.size)
             await target.fresh()
-        again = _Again(source, target, version, existing, fresh=not place)
+        again = _Again(source, target, version, existing, rests, fresh=not place)
         await for_each(again.work(plan, progress, done, total), depth)
         if target.header.size > version.size:
+            await for_each(map(again.remove, again.beyond(rests)), depth)
             await _lower(target, version.size)
         if version.snapshot is not None:
             await snapshots.create(target, version.snapshot.info.name, RBD_SNAP_CREATE_SKIP_QUIESCE)
@@ -109,7 +111,8 @@ class _Plan(NamedTuple):
 
 
 class _Again:
-    """One version. `existing`: the objects of the source that may exist at any. `fresh`: the target has no objects yet."""
+    """One version. `existing`: the objects of the source that may exist at any. `rests`: those of the target of which parts
+    were given up. `fresh`: the target has no objects yet."""
 
     def __init__(
         self,
@@ -117,6 +120,7 @@ class _Again:
         target: ImageContext,
         version: Version,
         existing: BitVector | None,
+        rests: set[int],
         *,
         fresh: bool,
     ) -> None:
@@ -125,6 +129,7 @@ class _Again:
         self._version = version
         self._existing = existing
         self._end = max(target.header.size, version.size)
+        self._rests = rests
         self._fresh = fresh
         self._same = source.layout == target.layout
 
@@ -169,7 +174,21 @@ class _Again:
                             mine[:] = [(*part, kind) for kind in Kind for part in _of_kind(mine, kind)]
         return found
 
+    def beyond(self, numbers: set[int]) -> list[int]:
+        """Those of the target's objects of which nothing lies within the version."""
+        return sorted(n for n in numbers if not self._target.layout.object_extent_in(self._version.size, n))
+
+    async def remove(self, objectno: int) -> None:
+        epoch = await writing.enter(self._target)
+        try:
+            await writing.remove_object(self._target, objectno)
+        finally:
+            self._target.gate.leave(epoch)
+
     async def _object(self, objectno: int, pieces: list[Piece]) -> None:
+        if self.beyond({objectno}):
+            await self.remove(objectno)
+            return
         data, anything = _of_kind(pieces, Kind.DATA), _of_kind(pieces, Kind.ANYTHING)
         content = _Content()
         for low, high in _near(joined(data + anything)):
@@ -191,6 +210,8 @@ class _Again:
                 steps, left = content.blind_steps(target, objectno), True
             else:
                 steps, left = content.steps(target, objectno, max(size, 0))
+            if content.cleared and left:
+                self._rests.add(objectno)
             if left or beneath:
                 for at in range(0, len(steps), _STEPS):
                     await writing.apply(target, objectno, steps[at : at + _STEPS])

@@ -43,7 +43,7 @@ def versions_of(image: ImageContext, last: int) -> list[Version]:
     header = image.header
     for snapshot in reversed(header.snapshots):
         kept = isinstance(snapshot.info.namespace, UserSnapshotNamespace)
-        if snapshot.info.id < last and kept or snapshot.info.id == last:
+        if (snapshot.info.id < last and kept) or snapshot.info.id == last:
             version = Version(None, snapshot.info.id, snapshot.info.image_size, snapshot.flags, snapshot.parent_overlap)
             found.append(version._replace(snapshot=snapshot) if kept else version)
     if last == HEAD:
