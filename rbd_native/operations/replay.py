@@ -36,6 +36,8 @@ _NEAR: Final = 64 << 10
 """What lies so near to each other is read at once."""
 _STEPS: Final = 1024
 """How many steps go in an operation, at most."""
+_READS: Final = 64
+"""How many ranges are read in an operation, at most."""
 _MANY: Final = 256
 """Of so many pieces of an object, neighbours are joined."""
 
@@ -239,40 +241,54 @@ class _Again:
     async def _read(self, objectno: int, offset: int, length: int) -> bytes:
         """A part of an object of the target, as the source shows it at the version, without the zeros that may follow."""
         if self._same:
-            return await self._read_object(objectno, offset, length)
+            (found,) = await self._read_object(objectno, [(offset, length)])
+            return found
         out = bytearray(length)
 
-        async def fetch(at: int, extent: ObjectExtent) -> None:
-            data = await self._read_object(extent.objectno, extent.offset, extent.length)
-            taken = 0
-            for position, size in extent.buffer_extents:
-                piece = data[taken : taken + size]
-                out[at + position : at + position + len(piece)] = piece
-                taken += size
+        async def fetch(objectno: int, placed: list[tuple[int, ObjectExtent]]) -> None:
+            ranges = [(extent.offset, extent.length) for _, extent in placed]
+            for (at, extent), data in zip(placed, await self._read_object(objectno, ranges), strict=True):
+                taken = 0
+                for position, size in extent.buffer_extents:
+                    piece = data[taken : taken + size]
+                    out[at + position : at + position + len(piece)] = piece
+                    taken += size
 
-        def extents() -> Iterator[tuple[int, ObjectExtent]]:
-            at = 0
-            for start, size in self._target.layout.image_extents(objectno, offset, length):
-                for extent in self._source.layout.extents(start, size):
-                    yield at, extent
-                at += size
-
-        await for_each((fetch(*item) for item in extents()), FANOUT)
+        parts = self._by_source_object(objectno, offset, length)
+        await for_each((fetch(*item) for item in parts.items()), FANOUT)
         return bytes(out)
 
-    async def _read_object(self, objectno: int, offset: int, length: int) -> bytes:
+    def _by_source_object(self, objectno: int, offset: int, length: int) -> dict[int, list[tuple[int, ObjectExtent]]]:
+        """What lies under a part of an object of the target: each extent, and where in the part its image range begins."""
+        found: dict[int, list[tuple[int, ObjectExtent]]] = {}
+        at = 0
+        for start, size in self._target.layout.image_extents(objectno, offset, length):
+            for extent in self._source.layout.extents(start, size):
+                found.setdefault(extent.objectno, []).append((at, extent))
+            at += size
+        return found
+
+    async def _read_object(self, objectno: int, ranges: list[tuple[int, int]]) -> list[bytes]:
+        """Ranges of an object of the source, each (offset, length)."""
         source, version = self._source, self._version
+        found: list[bytes] = []
         if self._existing is None or self._existing[objectno] is not ObjectState.NONEXISTENT:
             oid = source.object_name(objectno)
-            reply = await source.data_io.read(oid, (Read(offset, length),), snap=version.snap).bare()
-            if reply.rv >= 0:
-                found: bytes = reply.outs[0]
-                return found
-            if reply.rv != -errno.ENOENT:
-                raise RadosError(-reply.rv, oid, reply)
+            for at in range(0, len(ranges), _READS):
+                reads = [Read(*part) for part in ranges[at : at + _READS]]
+                reply = await source.data_io.read(oid, reads, snap=version.snap).bare()
+                if reply.rv == -errno.ENOENT:
+                    found = []
+                    break
+                if reply.rv < 0:
+                    raise RadosError(-reply.rv, oid, reply)
+                found += reply.outs
+        if found:
+            return found
         if not version.overlap or source.parent is None:
-            return b""
-        return await find_in_parent(source, source.parent, objectno, offset, length, version.overlap)
+            return [b""] * len(ranges)
+        parent, overlap = source.parent, version.overlap
+        return [await find_in_parent(source, parent, objectno, *part, overlap) for part in ranges]
 
 
 def _of_kind(pieces: list[Piece], kind: Kind) -> Intervals:
