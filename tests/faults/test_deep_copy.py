@@ -17,12 +17,11 @@ from rbd_native.operations.open import open_image
 from rbd_native.operations.progress import Progress
 from rbd_native.rados.connect import port_for
 from rbd_native.rados.faults import Faults
-from rbd_native.rados.port import Io, RadosError
-from rbd_native.rados.wrapper import wrap
+from rbd_native.rados.port import Exec, Io, RadosError
+from rbd_native.rados.wrapper import Request, wrap
 from rbd_native.streams.files import Source
 from rbd_native.streams.importing import import_raw, import_with_snapshots
 from tests.backend import Backend
-from tests.crash.scene import changes
 from tests.image.test_copies import content, judge
 from tests.stored import contents
 
@@ -45,13 +44,13 @@ def family(backend: Backend, ioctx: Any, *, protected: bool = False) -> None:
         image.write(b"c" * 100, 5)
 
 
-def refused(backend: Backend, ioctx: Any, error: type[rbd.Error] | type[OSError], code: int, **how: Any) -> None:
+def refused(backend: Backend, ioctx: Any, error: type[rbd.Error], code: int, **how: Any) -> None:
     """Deep copies of the clone are, and nothing is made."""
     before = contents(backend.rados_module, ioctx)
     with rbd.Image(ioctx, "clone", read_only=True) as image:
         with pytest.raises(error) as caught:
             image.deep_copy(how.pop("dest", ioctx), "copy", **how)
-        assert caught.value.errno == code
+        assert getattr(caught.value, "errno", None) == code
     assert contents(backend.rados_module, ioctx) == before
 
 
@@ -90,7 +89,7 @@ def test_format_1_stays_in_its_namespace(backend: Backend) -> None:
     rbd.RBD().namespace_create(ioctx, "space")
     family(backend, ioctx, protected=True)
     other = backend.ioctx(namespace="space")
-    refused(backend, ioctx, OSError, errno.EXDEV, clone_format=1, dest=other)
+    refused(backend, ioctx, rbd.OSError, errno.EXDEV, clone_format=1, dest=other)
     assert list(rbd.RBD().list(other)) == []
 
 
@@ -150,6 +149,11 @@ def verbs(stream: bytes) -> dict[str, Verb]:
     }
 
 
+def of_the_image(request: Request) -> bool:
+    """What is done to it, but not to its lock: who cannot give that back keeps others from removing the image, too."""
+    return request.kind == "write" and not any(isinstance(step, Exec) and step.cls == "lock" for step in request.steps)
+
+
 @pytest.mark.parametrize("verb", verbs(b""))
 def test_what_fails_leaves_nothing(backend: Backend, verb: str) -> None:
     """Whichever of its changes fails: either it goes on without it, or nothing is left of the new image."""
@@ -165,7 +169,7 @@ def test_what_fails_leaves_nothing(backend: Backend, verb: str) -> None:
     before = left(backend, ioctx)
     at, done = 0, False
     while not done:
-        faults = Faults(changes)
+        faults = Faults(of_the_image)
         faults.fail(errno.EIO, at)
         raised = None
         try:
@@ -203,7 +207,7 @@ def test_who_ends_it_finds_nothing(backend: Backend, verb: str) -> None:
     before = left(backend, ioctx)
     with rbd.Image(ioctx, "parent", read_only=True) as image, pytest.raises(rbd.Error) as caught:
         getattr(image, verb)(ioctx, "new", on_progress=lambda done, total: -errno.ECANCELED)
-    assert caught.value.errno == errno.ECANCELED
+    assert getattr(caught.value, "errno", None) == errno.ECANCELED
     assert left(backend, ioctx) == before
 
 
@@ -249,7 +253,8 @@ def maps(ioctx: Any, name: str) -> dict[str | None, list[int]]:
     found: dict[str | None, list[int]] = {}
     for snapshot, snap in taken.items():
         oid = names.object_map(identifier, snap)
-        found[snapshot] = [int(state) for state in BitVector.decode(ioctx.read(oid, 1 << 20))]
+        bits = BitVector.decode(ioctx.read(oid, 1 << 20))
+        found[snapshot] = bits.unpack(0, len(bits)).tolist()
     return found
 
 
@@ -275,7 +280,7 @@ def diff(ioctx: Any, name: str, since: str | None, until: str | None) -> list[tu
 LAYOUTS: list[dict[str, Any]] = [
     {},
     {"order": 20, "stripe_unit": 8192, "stripe_count": 3},
-    {"order": 14},
+    {"order": 14, "stripe_unit": 1 << 14, "stripe_count": 1},
     {"order": 17, "stripe_unit": 4096, "stripe_count": 2},
 ]
 
@@ -349,7 +354,7 @@ def grow(image: rbd.Image, rng: random.Random) -> None:
 
 @pytest.mark.parametrize("features", [1, 61])
 @pytest.mark.parametrize("layout", LAYOUTS, ids=str)
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(4))
 def test_any_history(backend: Backend, seed: int, layout: dict[str, Any], features: int) -> None:
     rng = random.Random(seed)
     ioctx = backend.ioctx()
