@@ -53,21 +53,21 @@ async def deep_copy(
         if bound:
             wish = clone.masked(wish)
         wish = clone.inherit(source, wish, source.header.features & ~RBD_FEATURES_IMPLICIT, versions[-1].size)
-        _check_protection(versions, wish)
         if bound:
             await _clone(source, versions, io, name, wish, clone_format, progress)
             return
-        identifier = await create.create(io, name, wish)
+        plan = await create.prepare(io, name, wish)
+        _check_protection(versions, plan.features)
+        identifier = await create.lay_out(io, name, plan)
         async with whole_or_nothing(io, name, identifier):
             await _fill(source, versions, io, name, identifier, progress)
     finally:
         await source.close()
 
 
-def _check_protection(versions: Sequence[Version], wish: create.Wish) -> None:
+def _check_protection(versions: Sequence[Version], features: int) -> None:
     """ENOSYS where a snapshot is protected, and the copy is to have no layering: it could not protect its own."""
-    protected = any(version.snapshot is not None and _protected(version) for version in versions)
-    if protected and not (wish.features or 0) & RBD_FEATURE_LAYERING:
+    if any(map(_protected, versions)) and not features & RBD_FEATURE_LAYERING:
         raise RadosError(errno.ENOSYS, "a protected snapshot needs the feature layering")
 
 

@@ -1,4 +1,4 @@
-"""Deep copies of ours and of librbd of the same images: librbd tells the same of both, whatever the history and the layout."""
+"""Deep copies of ours and of librbd: librbd tells the same of both, whatever the history and the layout."""
 
 import random
 from typing import Any
@@ -15,7 +15,7 @@ from tests.image.test_copies import content, judge
 pytestmark = pytest.mark.ceph
 
 
-def layout(rng: random.Random) -> dict[str, int]:
+def layout(rng: random.Random) -> dict[str, Any]:
     order = rng.choice((14, 15, 16, 17))
     if rng.random() < 0.4:
         return {"order": order, "stripe_unit": 1 << order, "stripe_count": 1}
