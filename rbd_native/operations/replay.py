@@ -19,6 +19,7 @@ from rbd_native.engine import for_each
 from rbd_native.image import copyup
 from rbd_native.image import io as writing
 from rbd_native.image.context import ImageContext
+from rbd_native.image.exclusion import Operation
 from rbd_native.image.pieces import write_steps
 from rbd_native.image.reading import FANOUT, find_in_parent
 from rbd_native.object_map import BitVector, ObjectState
@@ -74,9 +75,10 @@ async def _lower(target: ImageContext, size: int) -> None:
     """Without cutting anything off: what the source has cut off, the target has not got any more either."""
 
     async def change() -> None:
-        await target.io.write(target.header_oid, [cls_rbd.set_size(size).step])
-        if target.head_map is not None:
-            await target.head_map.resize(target.layout.object_count(size))
+        async with target.alone(Operation.RESIZE), target.writes_blocked():
+            await target.io.write(target.header_oid, [cls_rbd.set_size(size).step])
+            if target.head_map is not None:
+                await target.head_map.resize(target.layout.object_count(size))
 
     await target.under_lock(change)
     await target.changed()
