@@ -7,10 +7,9 @@ needs neither, and is what `auto` gives once all clients of the cluster are new 
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import re
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -20,11 +19,11 @@ from rbd_native.cls_client import call_optional
 from rbd_native.constants import RBD_FEATURE_LAYERING
 from rbd_native.engine import gather
 from rbd_native.image.context import ImageContext
-from rbd_native.operations import bond, create, remove
+from rbd_native.operations import bond, create, unfinished
 from rbd_native.operations.open import open_image
 from rbd_native.options import Settings
 from rbd_native.rados.port import Io, RadosError
-from rbd_native.types import ParentImageSpec, ProtectionStatus
+from rbd_native.types import ChildImageSpec, ParentImageSpec, ProtectionStatus
 
 _FIRST_WITH_FORMAT_2 = "mimic"
 _RELEASE = re.compile(r"[a-t][a-z]+")  # releases are named in alphabetical order; "unknown" is none of them
@@ -44,25 +43,35 @@ async def clone(
             raise RadosError(errno.ENOENT, f"image {parent_name} has format 1: no clone could name it")
         if not name:
             raise RadosError(errno.EINVAL, "an image needs a name")
-        wish = inherit(parent, masked(wish), parent.header.features)
-        _check(parent, io, wish, old=old)
+        wish = inherit(parent, masked(wish), parent.header.features, parent.size)
+        check(parent, io, wish, old=old)
         preparing: list[Coroutine[Any, Any, Any]] = [create.prepare(io, name, wish)]
         preparing.append(headers.metadata(parent.io, parent.header_oid))
         plan, metadata = await gather(preparing, 2)
         identifier = await create.lay_out(io, name, plan)
-        try:
-            spec = ParentImageSpec(parent.io.pool_id, parent.io.namespace, parent.id, parent.read_snap)
+        async with unfinished.whole_or_nothing(io, name, identifier):
             child = bond.spec_of(io, identifier)
-            await bond.attach(child, io, plan.features, spec, parent.size, metadata, old=old)
-            if old:
-                await _still_protected(parent)
-        except RadosError:
-            # The first error is the one that counts; what cannot be undone now, `remove` of the name clears away.
-            with contextlib.suppress(RadosError):
-                await remove.remove(io, name)
-            raise
+            await bind(parent, child, io, plan.features, parent.size, metadata, old=old)
     finally:
         await parent.close()
+
+
+async def bind(
+    parent: ImageContext,
+    child: ChildImageSpec,
+    io: Io,
+    features: int,
+    overlap: int,
+    metadata: Mapping[str, bytes],
+    *,
+    old: bool,
+) -> None:
+    """Make a new image, which lies in `io` and has these features, a clone of the snapshot that `parent` is set to.
+    `metadata`: of the parent, which the clone gets. EINVAL where it is not protected any more."""
+    spec = ParentImageSpec(parent.io.pool_id, parent.io.namespace, parent.id, parent.read_snap)
+    await bond.attach(child, io, features, spec, overlap, metadata, old=old)
+    if old:
+        await _still_protected(parent)
 
 
 async def old_format(io: Io, settings: Settings, wanted: int) -> bool:
@@ -82,12 +91,12 @@ def masked(wish: create.Wish) -> create.Wish:
     return wish if wish.order is None else replace(wish, order=wish.order & create.ORDER_BITS)
 
 
-def inherit(parent: ImageContext, wish: create.Wish, features: int) -> create.Wish:
-    """The wish for an image that is as `parent` is wherever the caller did not say otherwise."""
+def inherit(parent: ImageContext, wish: create.Wish, features: int, size: int) -> create.Wish:
+    """The wish for an image of that size that is as `parent` is wherever the caller did not say otherwise."""
     layout = parent.layout
     return replace(
         wish,
-        size=parent.size,
+        size=size,
         order=layout.order if wish.order is None else wish.order,
         features=features if wish.features is None else wish.features,
         stripe_unit=layout.stripe_unit if wish.stripe_unit is None else wish.stripe_unit,
@@ -95,7 +104,9 @@ def inherit(parent: ImageContext, wish: create.Wish, features: int) -> create.Wi
     )
 
 
-def _check(parent: ImageContext, io: Io, wish: create.Wish, *, old: bool) -> None:
+def check(parent: ImageContext, io: Io, wish: create.Wish, *, old: bool) -> None:
+    """What every clone needs, of the snapshot that `parent` is set to. EINVAL (not protected), ENOSYS (layering, unknown
+    features), EXDEV (format 1 into another namespace)."""
     create.check_known(wish.features or 0)
     if old and (parent.snap is None or parent.snap.protection != ProtectionStatus.PROTECTED):
         raise RadosError(errno.EINVAL, "the parent snapshot is not protected")

@@ -15,7 +15,7 @@ from rbd_native.engine import for_each
 from rbd_native.image import io as writing
 from rbd_native.image.context import ImageContext
 from rbd_native.image.reading import find
-from rbd_native.operations import create
+from rbd_native.operations import create, unfinished
 from rbd_native.operations.clone import inherit
 from rbd_native.operations.open import open_image
 from rbd_native.operations.progress import Progress
@@ -29,23 +29,22 @@ _BLOCK = 4096
 async def copy(
     source: ImageContext, io: Io, name: str, wish: create.Wish, progress: Progress | None = None
 ) -> None:
-    """`wish.size` is the source's to say. EEXIST, EINVAL (name), and what :func:`create.create` refuses.
-
-    Where it fails halfway, the copy stays, for whoever wants to look at it or remove it.
-    """
+    """`wish.size` is the source's to say. EEXIST, EINVAL (name), and what :func:`create.create` refuses. What fails leaves
+    nothing."""
     if source.stale:
         await source.fresh()
     if not name:
         raise RadosError(errno.EINVAL, "an image needs a name")
-    wish = inherit(source, wish, source.header.features & ~RBD_FEATURES_IMPLICIT)
+    wish = inherit(source, wish, source.header.features & ~RBD_FEATURES_IMPLICIT, source.size)
     identifier = await create.create(io, name, wish)
-    target = await open_image(io, identifier=identifier)
-    try:
-        await copy_metadata(source, target)
-        await _copy_data(source, target, progress or Progress())
-        await writing.flush(target)
-    finally:
-        await target.close()
+    async with unfinished.whole_or_nothing(io, name, identifier):
+        target = await open_image(io, name=name, identifier=identifier)
+        try:
+            await copy_metadata(source, target)
+            await _copy_data(source, target, progress or Progress())
+            await writing.flush(target)
+        finally:
+            await target.close()
 
 
 async def copy_metadata(source: ImageContext, target: ImageContext) -> None:

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import errno
-from collections.abc import Coroutine, Iterator
+from collections.abc import AsyncIterator, Coroutine, Iterator
 from contextlib import aclosing
 from dataclasses import replace
 from typing import Any, Final
 
 from rbd_native.image import io as writing
 from rbd_native.image.context import ImageContext
-from rbd_native.operations import create, metadata, remove, resize, snap_remove, snapshots
+from rbd_native.operations import create, metadata, resize, snapshots, unfinished
 from rbd_native.operations.open import open_image
 from rbd_native.operations.progress import Progress
 from rbd_native.pipeline import in_order
@@ -23,7 +23,6 @@ from rbd_native.rados.port import Io, RadosError
 from rbd_native.streams.codec import DiffHeader, DiffReader, Extent, StreamError, read_image_header
 from rbd_native.streams.exporting import WINDOW
 from rbd_native.streams.files import PIECE, Source
-from rbd_native.types import ProtectionStatus
 from rbd_native.zeros import filled_runs
 
 SPARSE_SIZE: Final = 4096
@@ -139,16 +138,11 @@ async def write_piece(image: ImageContext, offset: int, data: bytes, *, zero: bo
 async def import_raw(io: Io, name: str, source: Source, wish: create.Wish, progress: Progress) -> None:
     """A new image of the bytes up to the end of the stream. What :func:`create.create` refuses."""
     size = source.left()
-    image = await _created(io, name, replace(wish, size=size or 0))
-    try:
+    async with _created(io, name, replace(wish, size=size or 0)) as image:
         end = await _copy(image, source, size, progress)
         if size is None and image.size != end:
             await resize.resize(image, end)
         await writing.flush(image)
-    except BaseException:
-        await _undo(io, name, image)
-        raise
-    await image.close()
 
 
 async def _copy(image: ImageContext, source: Source, size: int | None, progress: Progress) -> int:
@@ -185,34 +179,21 @@ async def import_with_snapshots(
     header, diffs = read_image_header(source.take)
     said = {name: getattr(header, name) for name in ("order", "features", "stripe_unit", "stripe_count")}
     left_open = {name: value for name, value in said.items() if getattr(wish, name) is None}
-    image = await _created(io, name, replace(wish, size=0, **left_open))
-    try:
+    async with _created(io, name, replace(wish, size=0, **left_open)) as image:
         for key, value in header.metadata.items():
             await metadata.put(image, key.decode("utf-8", "surrogateescape"), value)
         for number in range(diffs):
             await import_diff(image, source, Progress(), 2)
             progress.update(number + 1, diffs)
-    except BaseException:
-        await _undo(io, name, image)
-        raise
-    await image.close()
 
 
-async def _created(io: Io, name: str, wish: create.Wish) -> ImageContext:
+@contextlib.asynccontextmanager
+async def _created(io: Io, name: str, wish: create.Wish) -> AsyncIterator[ImageContext]:
+    """A new image, open while it is filled. Half an image is of no use: what fails leaves nothing."""
     identifier = await create.create(io, name, wish)
-    return await open_image(io, identifier=identifier)
-
-
-async def _undo(io: Io, name: str, image: ImageContext) -> None:
-    """Half an image is of no use. What cannot be taken away now is still there under its name."""
-    with contextlib.suppress(RadosError):
+    async with unfinished.whole_or_nothing(io, name, identifier):
+        image = await open_image(io, name=name, identifier=identifier)
         try:
-            await image.fresh()
-            for snapshot in image.header.snapshots:
-                if snapshot.protection != ProtectionStatus.UNPROTECTED:
-                    await snapshots.unprotect(image, snapshot.info.name)
-                    await image.fresh()
-                await snap_remove.remove(image, snapshots.with_id(image, snapshot.info.id))
+            yield image
         finally:
             await image.close()
-        await remove.remove(io, name)
