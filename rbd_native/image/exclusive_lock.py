@@ -68,6 +68,8 @@ class ExclusiveLock:
         self.term = 0
         self.elsewhere = False
         self.automatic = True
+        self.transient = False
+        """Taken by hand, but given up to whoever asks."""
         self.usage = WriteGate()
         self.map: HeadMap | None = None
 
@@ -249,7 +251,7 @@ class ExclusiveLock:
         """Another client asks for it: 0 if it will be given up, -EROFS if not, None where it is not ours to give."""
         if not self.owned:
             return None
-        if not self.automatic:
+        if not self.automatic and not self.transient:
             return -errno.EROFS
         if not self._releasing:
             self._releasing = True

@@ -36,7 +36,8 @@ log = logging.getLogger(__name__)
 
 
 async def remove(image: ImageContext, snapshot: Snapshot) -> None:
-    """EBUSY where it is protected, EROFS. Where clones depend on it, it goes with the last of them."""
+    """EBUSY where it is protected, EROFS. Where clones depend on it, it goes into the trash, and from there with the last of
+    them: until then, who wants it removed from the trash hears EBUSY."""
     await writable(image)
     _unprotected(image, snapshot)
     info = snapshot.info
@@ -60,6 +61,8 @@ async def apply_remove(image: ImageContext, name: str, namespace: SnapshotNamesp
     looking: list[Coroutine[Any, Any, Any]] = [_kept_by_clones(image, snap), _map_of(image, snap)]
     kept, removed = await gather(looking, 2)
     if kept:
+        if isinstance(namespace, TrashSnapshotNamespace):
+            raise RadosError(errno.EBUSY, f"{image.name}@{snap} has clones")
         await image.changed()
         return
     parent = image.header.parent if _alone_bound(image, snapshot) else None
