@@ -40,6 +40,11 @@ async def get(io: Io, identifier: str) -> TrashImageSpec:
     return await call(io, names.TRASH, cls_rbd.trash_get(identifier))
 
 
+async def make(io: Io) -> None:
+    """An empty one, where there is none yet."""
+    await io.write(names.TRASH, [Create(exclusive=False)])
+
+
 async def listing(io: Io) -> list[tuple[str, TrashImageSpec]]:
     """(id, entry) by id. What is being removed counts as an image still."""
     return [(key, spec) async for key, spec in headers.trash(io) if spec.source != TrashImageSource.REMOVING]
