@@ -135,8 +135,8 @@ class Rados:
         return [f"/etc/ceph/{file}", str(Path.home() / ".ceph" / file), file]
 
     def conf_read_file(self, path: str | None = None) -> None:
-        """The first that exists of the files that are named; by default of those that the environment's CEPH_CONF names, or,
-        without that, of those in the places where Ceph looks. Unlike with a real cluster there need not be any in these."""
+        """The first that exists of the files that are named; by default of those that the environment's CEPH_CONF names,
+        or, without that, of those where Ceph looks. Unlike with a real cluster there need not be any of these."""
         self.require_state("configuring", "connected")
         named = os.environ.get(_NAMES_FILES) if path is None else text(path, "path")
         by_name = path is not None or bool(named)

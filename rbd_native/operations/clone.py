@@ -39,8 +39,8 @@ async def clone(
     wish: create.Wish,
     clone_format: int | None = None,
 ) -> None:
-    """`wish.size` is the parent's to say, and `clone_format` None the configuration's. ENOENT, EEXIST, EINVAL (not protected,
-    name, format), ENOSYS (layering), EDOM (order), EXDEV (format 1 into another namespace)."""
+    """`wish.size` is the parent's to say, and `clone_format` None the configuration's. ENOENT, EEXIST, EINVAL (not
+    protected, name, format), ENOSYS (layering), EDOM (order), EXDEV (format 1 into another namespace)."""
     settings = Settings(io.cluster.conf_get, await headers.pool_config(io))
     known = is_format(clone_format)
     opening: list[Coroutine[Any, Any, Any]] = [old_format(io, settings, (clone_format or 0) if known else 0)]

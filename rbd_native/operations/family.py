@@ -1,6 +1,7 @@
 """Clones and their parents: who descends from whom. How they are bound to each other: see :mod:`bond`.
 
-Pools may be deleted and clones removed while this looks: what is gone has no clones, and is none.
+Pools may be deleted and clones removed while this looks: a pool that is gone has no clones, and who is no clone any more is
+none. But a clone that is nowhere to be found, and goes on being listed by its parent, is an error: ENOENT.
 """
 
 from __future__ import annotations
@@ -56,37 +57,54 @@ async def children_of(io: Io, identifier: str, snap: int) -> AsyncIterator[Relat
     """The clones of one snapshot, of either format. An image of format 1, without an id, has none."""
     if not identifier:
         return
-    async for there, ids in old_children_of(io, identifier, snap):
+    async for pool, ids in old_children_of(io, identifier, snap):
         for child in sorted(ids):
-            found = await _unless_gone(relative(there, child))
+            found = await _unless_gone(relative(pool, child))
             if found is not None:
                 yield found
-    empty: set[ChildImageSpec] = set()
-    for spec in await call_optional(io, names.header(identifier), cls_rbd.children_list(snap), empty):
-        found = await _unless_gone(_relative_of(io, spec))
+            elif child in await _old_ids(pool, io, identifier, snap):
+                raise RadosError(errno.ENOENT, f"clone {child}")
+    for spec in await _specs(io, identifier, snap):
+        there = place(io, spec.pool_id, spec.pool_namespace)
+        if there is None:  # its pool was deleted, and nobody has told the parent
+            yield Relative(spec.pool_id, "", spec.pool_namespace, spec.image_id, "", False)
+            continue
+        found = await _unless_gone(relative(there, spec.image_id))
         if found is not None:
             yield found
+        elif spec in await _specs(io, identifier, snap):
+            raise RadosError(errno.ENOENT, f"clone {spec.image_id}")
 
 
-async def _relative_of(io: Io, spec: ChildImageSpec) -> Relative:
-    return await relative(io.cluster.io(spec.pool_id, spec.pool_namespace), spec.image_id)
+async def _specs(io: Io, identifier: str, snap: int) -> set[ChildImageSpec]:
+    """The clones of format 2."""
+    nothing: set[ChildImageSpec] = set()
+    return await call_optional(io, names.header(identifier), cls_rbd.children_list(snap), nothing)
 
 
 async def old_children_of(io: Io, identifier: str, snap: int) -> AsyncIterator[tuple[Io, set[str]]]:
     """The ids of the clones of format 1 of one snapshot, pool by pool."""
     pools: dict[int, str] = await io.cluster.pools()
-    request = cls_rbd.get_children(io.pool_id, identifier, snap)
     for pool in pools:
-        try:
-            there = io.cluster.io(pool, io.namespace)
-        except RadosError as error:
-            if error.errno != errno.ENOENT:
-                raise
-            continue
-        nothing: set[str] = set()
-        ids = await call_optional(there, names.CHILDREN, request, nothing, errno.ENOENT, errno.EOPNOTSUPP)
-        if ids:
+        there = place(io, pool, io.namespace)
+        if there is not None and (ids := await _old_ids(there, io, identifier, snap)):
             yield there, ids
+
+
+async def _old_ids(there: Io, io: Io, identifier: str, snap: int) -> set[str]:
+    request = cls_rbd.get_children(io.pool_id, identifier, snap)
+    nothing: set[str] = set()
+    return await call_optional(there, names.CHILDREN, request, nothing, errno.ENOENT, errno.EOPNOTSUPP)
+
+
+def place(io: Io, pool: int, namespace: str) -> Io | None:
+    """Where another pool's images are; None where there is no such pool any more."""
+    try:
+        return io.cluster.io(pool, namespace)
+    except RadosError as error:
+        if error.errno != errno.ENOENT:
+            raise
+        return None
 
 
 async def _unless_gone(looking: Coroutine[Any, Any, T]) -> T | None:

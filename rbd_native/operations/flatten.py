@@ -2,8 +2,9 @@
 
 Then the bond is cut, the parent's side first: a client that dies in between leaves a clone that has all it needs and still
 knows its parent, and flattening it again ends it. Where snapshots of the clone go on depending on the parent (it was made
-without deep-flatten), the parent's side stays for their sake. Several clients may flatten one clone at the same time: whoever comes second to a step
-finds it done.
+without deep-flatten), the parent's side stays for their sake.
+
+Several clients may flatten one clone at the same time: whoever comes second to a step finds it done.
 """
 
 from __future__ import annotations

@@ -248,9 +248,9 @@ async def _forget(io: Io, group_id: str, record: GroupSnapshot) -> None:
 
 
 async def roll_back(io: Io, group: str, name: str, progress: Progress | None = None) -> None:
-    """Make all members what they were. ENOENT; EINVAL (incomplete: it is of no one moment; members have come or gone since);
-    EROFS (a lock that is not given up). A member whose snapshot is not there any more is left as it is. Doing it again
-    finishes what was cut off."""
+    """Make all members what they were. ENOENT; EINVAL (incomplete: it is of no one moment; members have come or gone
+    since); EROFS (a lock that is not given up). A member whose snapshot is not there any more is left as it is. Doing it
+    again finishes what was cut off."""
     group_id, record = await find(io, group, name)
     if record.state != GroupSnapshotState.COMPLETE:
         raise RadosError(errno.EINVAL, f"{group}@{name} is incomplete")

@@ -36,8 +36,8 @@ log = logging.getLogger(__name__)
 
 
 async def remove(image: ImageContext, snapshot: Snapshot) -> None:
-    """EBUSY where it is protected, EROFS. Where clones depend on it, it goes into the trash, and from there with the last of
-    them: until then, who wants it removed from the trash hears EBUSY."""
+    """EBUSY where it is protected, EROFS. Where clones depend on it, it goes into the trash, and from there with the last
+    of them; until then EBUSY for who wants it removed from there."""
     await writable(image)
     _unprotected(image, snapshot)
     info = snapshot.info
