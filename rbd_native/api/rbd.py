@@ -105,8 +105,8 @@ class RBD(GroupMethods, MirrorMethods, NamespaceMethods, PoolMethods, TrashMetho
         - lock: what :meth:`Image.list_lockers` gives, or None where nobody holds it.
 
         No name of a pool, parent or group is looked up. An image that is gone before its header is read is left out. One
-        whose header cannot be read has but the keys id, name and error, the errno that opening it gives, too (EILSEQ where
-        names in it are not UTF-8: bytes that are not are surrogate escapes, in its own name); the others follow.
+        whose header cannot be read has but the keys id, name and error, the errno that opening it gives, too; the others
+        follow.
 
         Images are listed and read as the iteration goes on, some in advance, so a pool may have any number of them; what is
         changed meanwhile shows or does not. Iterating again reads anew. ImageNotFound where there is no such pool.

@@ -1,0 +1,54 @@
+"""What librbd answers in older releases, where the newest answers otherwise: rbd_native does what the newest does."""
+
+import functools
+import re
+import subprocess
+from typing import Any, Final
+
+NEWEST: Final = 20
+
+OTHER_MEMBERS: Final = "rollback to a group snapshot of other members"
+MODE_OF_NONE: Final = "mirror_image_get_mode of an image that is not mirrored"
+NOT_MIRRORED: Final = "promote and resync of an image that is not mirrored"
+NAMELESS_PARTS: Final = "image_snap_name of a group snapshot without members"
+TRANSIENT: Final = "lock mode EXCLUSIVE_TRANSIENT"
+DEEP_COPYING: Final = "what deep_copy calls itself in its errors"
+EXCLUDE_OPS: Final = "option rbd_qos_exclude_ops"
+INIT_ONLY: Final = "mirror mode INIT_ONLY"
+FROM_BYTES: Final = "diff_iterate from a snapshot given as bytes"
+FROM_ZERO: Final = "diff_iterate from snapshot id 0"
+CUT_OFF: Final = "diff_iterate: a range that neither version has"
+PARENT_BY_ID: Final = "clone of a snapshot given by its id"
+FORMAT_ZERO: Final = "clone_format=0"
+
+DIFFERENCES: Final[dict[str, dict[int, Any]]] = {
+    OTHER_MEMBERS: {16: "None", 18: "InvalidArgument"},
+    MODE_OF_NONE: {16: 0, 20: "InvalidArgument"},
+    NOT_MIRRORED: {16: "ImageNotFound", 20: "InvalidArgument"},
+    NAMELESS_PARTS: {16: None, 20: ""},  # there is none before
+    TRANSIENT: {16: False, 20: True},
+    DEEP_COPYING: {16: "error copying", 20: "error deep copying"},
+    EXCLUDE_OPS: {16: False, 17: True},
+    INIT_ONLY: {16: False, 20: True},
+    FROM_BYTES: {16: True, 18: "TypeError"},
+    FROM_ZERO: {16: False, 18: True},
+    CUT_OFF: {16: True, 18: False},
+    PARENT_BY_ID: {16: False, 20: True},
+    FORMAT_ZERO: {16: None, 18: "None", 20: "InvalidArgument"},  # there is no such argument in 16's binding
+}
+"""For each behaviour, what is answered from a release on."""
+
+
+@functools.cache
+def release() -> int:
+    """The major number of the release that is installed: of librbd, of its binding and of the cluster alike."""
+    words = subprocess.run(["rbd", "--version"], capture_output=True, text=True, check=True).stdout
+    found = re.search(r"ceph version (\d+)\.", words)
+    assert found, words
+    return int(found[1])
+
+
+def told(behaviour: str, of: int | None = None) -> Any:
+    """What release `of` (default: the installed one) answers."""
+    values = DIFFERENCES[behaviour]
+    return values[max(since for since in values if since <= (of or release()))]
