@@ -17,12 +17,38 @@ REMOTE_NAMESPACE: Final = "class rbd: mirror_remote_namespace_get and mirror_rem
 INIT_ONLY: Final = "class rbd: mirror_mode_set to INIT_ONLY"
 LISTED_TOO_SOON: Final = "errno of listing the omap of an object that the same operation has made"
 
+OTHER_MEMBERS: Final = "rollback to a group snapshot of other members"
+MODE_OF_NONE: Final = "mirror_image_get_mode of an image that is not mirrored"
+NOT_MIRRORED: Final = "promote and resync of an image that is not mirrored"
+NAMELESS_PARTS: Final = "image_snap_name of a group snapshot without members"
+TRANSIENT: Final = "lock mode EXCLUSIVE_TRANSIENT"
+DEEP_COPYING: Final = "what deep_copy calls itself in its errors"
+EXCLUDE_OPS: Final = "option rbd_qos_exclude_ops"
+FROM_BYTES: Final = "diff_iterate from a snapshot given as bytes"
+FROM_ZERO: Final = "diff_iterate from snapshot id 0"
+CUT_OFF: Final = "diff_iterate: a range that neither version has"
+PARENT_BY_ID: Final = "clone of a snapshot given by its id"
+FORMAT_ZERO: Final = "clone_format=0"
+
 DIFFERENCES: Final[dict[str, dict[int, Any]]] = {
     # What an OSD does. Class methods that it does not know are EOPNOTSUPP.
     GROUP_SNAP_ORDER: {16: False, 20: True},
     REMOTE_NAMESPACE: {16: False, 20: True},
     INIT_ONLY: {16: False, 20: True},
     LISTED_TOO_SOON: {16: errno.ENOENT, 20: errno.EIO},
+    # What librbd and its binding answer: a value, or an exception by its name.
+    OTHER_MEMBERS: {16: "None", 18: "InvalidArgument"},
+    MODE_OF_NONE: {16: 0, 20: "InvalidArgument"},
+    NOT_MIRRORED: {16: "ImageNotFound", 20: "InvalidArgument"},
+    NAMELESS_PARTS: {16: None, 20: ""},  # there is none before
+    TRANSIENT: {16: False, 20: True},
+    DEEP_COPYING: {16: "error copying", 20: "error deep copying"},
+    EXCLUDE_OPS: {16: False, 17: True},
+    FROM_BYTES: {16: True, 18: "TypeError"},
+    FROM_ZERO: {16: False, 18: True},
+    CUT_OFF: {16: True, 18: False},
+    PARENT_BY_ID: {16: False, 20: True},
+    FORMAT_ZERO: {16: None, 18: "None", 20: "InvalidArgument"},  # there is no such argument in 16's binding
 }
 """What is differently done: the value for each release from which on it holds."""
 

@@ -8,7 +8,7 @@ import pytest
 
 import rbd_native
 from tests.backend import Backend, ceph_backend, embedded_backend
-from tests.faults.differences import NEWEST, release, told
+from tests.releases import NEWEST, release, told
 
 _numbers = itertools.count(1)
 

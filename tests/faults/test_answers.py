@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tests.faults import differences as rules
+from tests import releases as rules
 from tests.faults.conftest import Side
 
 MIRROR_BY_SNAPSHOTS = 1
@@ -143,7 +143,8 @@ def test_the_parents_snapshot_by_its_id(side: Side, family: dict[str, int]) -> N
     def answer(snapshot: Any) -> str:
         return side.answer(side.rbd.RBD().clone, side.ioctx, "parent", snapshot, side.ioctx, "child", features=61)
 
-    for snapshot in (None, b"kept", 1.5, float(family["kept"]), bytearray(b"kept"), []):
+    odd: tuple[Any, ...] = (None, b"kept", 1.5, float(family["kept"]), bytearray(b"kept"), [])
+    for snapshot in odd:
         assert answer(snapshot) == "TypeError", snapshot
     for number in (-1, -2, 2**64, 2**70):
         assert answer(number) == "OverflowError", number

@@ -65,7 +65,7 @@ def mirror_mode_set(context: ObjectContext, mode: MirrorMode) -> None:
     if mode == MirrorMode.DISABLED:
         if _peers(context):
             raise ClassError(errno.EBUSY)
-        omap.discard(context, _MODE, _UUID)
+        omap.discard(context, _MODE, _UUID, _REMOTE_NAMESPACE)
         return
     if mode not in MirrorMode or context.omap(_UUID) is None:
         raise ClassError(errno.EINVAL)
@@ -85,7 +85,7 @@ def mirror_remote_namespace_get(context: ObjectContext) -> str:
 
 @handles(cls_rbd.mirror_remote_namespace_set)
 def mirror_remote_namespace_set(context: ObjectContext, namespace: str) -> None:
-    if omap.find(context, _MODE, u32, MirrorMode.DISABLED) != MirrorMode.DISABLED:
+    if omap.find(context, _MODE, u32, MirrorMode.DISABLED) in (MirrorMode.IMAGE, MirrorMode.POOL):
         raise ClassError(errno.EINVAL)
     omap.put(context, _REMOTE_NAMESPACE, namespace, text)
 
