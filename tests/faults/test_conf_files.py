@@ -68,8 +68,6 @@ def test_a_name_counts_more_than_the_environment(
     assert client.conf_get(OPTION) == "8"
     client.conf_read_file()
     assert client.conf_get(OPTION) == "7"
-    with pytest.raises(module.ObjectNotFound):
-        client.conf_read_file("")
 
 
 def test_where_nothing_is_named_there_need_not_be_any(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
