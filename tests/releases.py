@@ -29,6 +29,15 @@ FROM_ZERO: Final = "diff_iterate from snapshot id 0"
 CUT_OFF: Final = "diff_iterate: a range that neither version has"
 PARENT_BY_ID: Final = "clone of a snapshot given by its id"
 FORMAT_ZERO: Final = "clone_format=0"
+REMOVAL_TAKES_AN_ID: Final = "removing a self-managed snapshot uses up an id of the pool"
+KEY_LENGTH: Final = "characters of a key of cephx, in base64"
+SIZE_UNITS: Final = "an option's size is spelt 1K, 1Ki, 1KB or 1KiB; before: 1K and any one character"
+TIMES_IN_UTC: Final = "times have a time zone, UTC"
+MEMBER_OF_GROUP: Final = "an exception ImageMemberOfGroup"
+MODE_OF_LOCK_FIRST: Final = "lock_acquire looks at the mode before it looks whether the image can be locked"
+NOT_UTF8: Final = "text that is not UTF-8"
+VERSION_AS_BYTES: Final = "diff_iterate's errors show the name of the snapshot as bytes"
+LISTING_SNAPS_OF_NO_GROUP: Final = "list_snaps of a group that does not exist ends the process"
 
 DIFFERENCES: Final[dict[str, dict[int, Any]]] = {
     # What an OSD does. Class methods that it does not know are EOPNOTSUPP.
@@ -36,13 +45,22 @@ DIFFERENCES: Final[dict[str, dict[int, Any]]] = {
     REMOTE_NAMESPACE: {16: False, 20: True},
     INIT_ONLY: {16: False, 20: True},
     LISTED_TOO_SOON: {16: errno.ENOENT, 20: errno.EIO},
+    REMOVAL_TAKES_AN_ID: {16: True, 20: False},
+    KEY_LENGTH: {16: 40, 20: 60},
     # What librbd and its binding answer: a value, or an exception by its name.
+    SIZE_UNITS: {16: False, 20: True},
+    TIMES_IN_UTC: {16: False, 20: True},
+    MEMBER_OF_GROUP: {16: False, 20: True},
+    MODE_OF_LOCK_FIRST: {16: True, 20: False},
+    NOT_UTF8: {16: "shown", 18: "UnicodeDecodeError"},  # shown by us
+    VERSION_AS_BYTES: {16: True, 18: False},
+    LISTING_SNAPS_OF_NO_GROUP: {16: False, 20: True},
     OTHER_MEMBERS: {16: "None", 18: "InvalidArgument"},
     MODE_OF_NONE: {16: 0, 20: "InvalidArgument"},
     NOT_MIRRORED: {16: "ImageNotFound", 20: "InvalidArgument"},
     NAMELESS_PARTS: {16: None, 20: ""},  # there is none before
     TRANSIENT: {16: False, 20: True},
-    DEEP_COPYING: {16: "error copying", 20: "error deep copying"},
+    DEEP_COPYING: {16: "error copying", 18: "error deep copying"},
     EXCLUDE_OPS: {16: False, 17: True},
     FROM_BYTES: {16: True, 18: "TypeError"},
     FROM_ZERO: {16: False, 18: True},

@@ -26,9 +26,9 @@ _ACQUIRABLE = (RBD_LOCK_MODE_EXCLUSIVE, RBD_LOCK_MODE_EXCLUSIVE_TRANSIENT)
 async def acquire(image: ImageContext, mode: int) -> None:
     """Take it, for good, or (EXCLUSIVE_TRANSIENT) until another client asks for it: EINVAL without the feature, EOPNOTSUPP
     for another mode, EROFS where the owner keeps it."""
+    lock = await _managed(image)
     if mode not in _ACQUIRABLE:
         raise RadosError(errno.EOPNOTSUPP, f"lock mode {mode}")
-    lock = await _managed(image)
     lock.automatic = False
     lock.transient = mode == RBD_LOCK_MODE_EXCLUSIVE_TRANSIENT
     await lock.acquire()
