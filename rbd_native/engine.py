@@ -35,6 +35,7 @@ from functools import partial
 from typing import Any, Final, Generic, TypeVar
 
 from rbd_native.callbacks import about_to_block
+from rbd_native.interrupts import DEFERRED
 
 __all__ = [
     "PENDING",
@@ -128,20 +129,24 @@ class Failure:
 
 
 def run(coroutine: Coroutine[Any, Any, T]) -> T:
-    """Drive `coroutine` to its end in this thread, and return its result or raise its exception."""
-    send, throw = coroutine.send, coroutine.throw
-    try:
-        waiting = send(None)
-        while True:
-            try:
-                value = waiting.block()
-            except BaseException as error:  # KeyboardInterrupt too: the coroutine's own `finally` blocks must run
-                waiting = throw(error)
-            else:
-                waiting = throw(value.error) if type(value) is Failure else send(value)
-    except StopIteration as stop:
-        result: T = stop.value
-        return result
+    """Drive `coroutine` to its end in this thread, and return its result or raise its exception.
+
+    What a handler of a signal raises meanwhile is raised at the end, in place of either: what was begun is never abandoned.
+    """
+    with DEFERRED:
+        send, throw = coroutine.send, coroutine.throw
+        try:
+            waiting = send(None)
+            while True:
+                try:
+                    value = waiting.block()
+                except BaseException as error:  # what cannot begin fails where it is awaited
+                    waiting = throw(error)
+                else:
+                    waiting = throw(value.error) if type(value) is Failure else send(value)
+        except StopIteration as stop:
+            result: T = stop.value
+            return result
 
 
 class Driven:
@@ -172,10 +177,12 @@ class Driven:
                     value = waiting.start(step)
                 except BaseException as error:  # what cannot begin fails where it is awaited, like what fails later
                     value = Failure(error)
+            return
         except StopIteration as stop:
-            self._end(stop.value)
+            outcome = stop.value
         except BaseException as error:
-            self._end(Failure(error))
+            outcome = Failure(error)
+        self._end(outcome)  # out here: what it leads to raises nothing "during handling of" the end
 
 
 class Task(Driven, Suspension, Generic[T]):

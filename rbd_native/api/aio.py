@@ -8,6 +8,7 @@ from rbd_native.constants import RBD_WRITE_ZEROES_FLAG_THICK_PROVISION
 from rbd_native.image import io
 from rbd_native.image.context import ImageContext
 from rbd_native.image.reading import read, read_into
+from rbd_native.interrupts import DEFERRED
 from rbd_native.rados.port import Buffer
 
 _EINVAL = 22
@@ -55,6 +56,7 @@ class AioMethods:
 
     def aio_close(self, oncomplete: OnComplete) -> Completion:
         """As :meth:`Image.close`."""
-        image = self._image
-        self.closed = True
-        return Completion(image.close(), oncomplete)
+        with DEFERRED:
+            image = self._image
+            self.closed = True
+            return Completion(image.close(), oncomplete)

@@ -13,6 +13,7 @@ from typing import Any
 
 from rbd_native.callbacks import about_to_block, call
 from rbd_native.engine import Driven, Failure
+from rbd_native.interrupts import DEFERRED
 from rbd_native.rados.port import RadosError
 
 OnComplete = Callable[..., Any] | None
@@ -37,7 +38,8 @@ class Completion(Driven):
         self._completed = False
         self._reaped = threading.Lock()
         self._reaped.acquire()
-        self._resume(None)
+        with DEFERRED:
+            self._resume(None)
 
     def is_complete(self) -> bool:
         """Whether the operation has ended; its callback may still be running."""

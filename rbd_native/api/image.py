@@ -39,11 +39,12 @@ from rbd_native.api.mirror_image import MirrorImageMethods
 from rbd_native.api.snapshots import SnapshotMethods
 from rbd_native.constants import RBD_WRITE_ZEROES_FLAG_THICK_PROVISION
 from rbd_native.engine import PENDING, Task, may_block
-from rbd_native.errors import IncompleteWriteError, InvalidArgument, make_ex
+from rbd_native.errors import Error, IncompleteWriteError, InvalidArgument, make_ex
 from rbd_native.header import Fixed
 from rbd_native.image import io
 from rbd_native.image.context import ImageContext
 from rbd_native.image.reading import read, read_into
+from rbd_native.interrupts import DEFERRED
 from rbd_native.operations import membership, metadata, rebuild_object_map, resize, sparsify
 from rbd_native.operations.features import update as update_features
 from rbd_native.operations.open import open_image
@@ -75,10 +76,11 @@ def _abandon(images: list[Image]) -> None:
     ended = threading.Semaphore(0)
     waiting = 0
     for image in images:
-        image.closed = True
-        if image._process == os.getpid():  # else it is the parent's, to which its connection belongs
-            task = Task(_closed(image._context, image.name)).launch()
-            waiting += task.start(lambda outcome: ended.release()) is PENDING
+        with DEFERRED:
+            image.closed = True
+            if image._process == os.getpid():  # else it is the parent's, to which its connection belongs
+                task = Task(_closed(image._context, image.name)).launch()
+                waiting += task.start(lambda outcome: ended.release()) is PENDING
     until = time.monotonic() + _ABANDONED_SECONDS
     while waiting and may_block() and ended.acquire(timeout=max(until - time.monotonic(), 0)):
         waiting -= 1
@@ -160,9 +162,10 @@ class Image(AioMethods, CopyMethods, DiffMethods, FamilyMethods, LockMethods, Mi
 
     def close(self) -> None:
         """Release everything; closing twice does no harm."""
-        if not self.closed:
-            self.closed = True
-            drive(self._context.close(), "error while closing image %s", self.name)
+        with DEFERRED:  # what is closed in name is closed in fact
+            if not self.closed:
+                self.closed = True
+                drive(self._context.close(), "error while closing image %s", self.name)
 
     def __enter__(self) -> Self:
         return self
@@ -170,7 +173,12 @@ class Image(AioMethods, CopyMethods, DiffMethods, FamilyMethods, LockMethods, Mi
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> Literal[False]:
-        self.close()
+        try:
+            self.close()
+        except Error as closing:
+            if error is None:
+                raise
+            log.warning("close of image %r, after %r: %s", self.name, error, closing)  # it must not hide what came first
         return False
 
     def __del__(self) -> None:
@@ -183,10 +191,10 @@ class Image(AioMethods, CopyMethods, DiffMethods, FamilyMethods, LockMethods, Mi
     # --- what it is ---
 
     def _current(self) -> ImageContext:
-        """The open image with its state up to date."""
+        """The open image with its state up to date; of a client that was fenced, what it knows."""
         image = self._image
         if image.stale:
-            drive(image.fresh(), "error refreshing image %s", self.name)
+            drive(_refreshed(image), "error refreshing image %s", self.name)
         return image
 
     def _at_snapshot(self, what: str) -> ImageContext:
@@ -386,6 +394,14 @@ class Image(AioMethods, CopyMethods, DiffMethods, FamilyMethods, LockMethods, Mi
         """Iterate over all options of the image as dicts with keys name, value, source (RBD_CONFIG_SOURCE_*)."""
         self.require_not_closed()
         return ConfigImageIterator(self)
+
+
+async def _refreshed(image: ImageContext) -> None:
+    try:
+        await image.fresh()
+    except RadosError as error:
+        if error.errno != errno.ESHUTDOWN:
+            raise
 
 
 class MetadataIterator:

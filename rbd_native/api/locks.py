@@ -32,7 +32,8 @@ class LockMethods:
         drive(locks.acquire(self._image, uint64(lock_mode)), "error acquiring lock on image")
 
     def lock_release(self) -> None:
-        """Give the exclusive lock back: this handle will not take it again automatically. InvalidArgument if not held."""
+        """Give the exclusive lock back. Writes take it again, unless lock_acquire has taken it. InvalidArgument if not
+        held."""
         drive(locks.release(self._image), "error releasing lock on image")
 
     def lock_get_owners(self) -> LockOwnerIterator:

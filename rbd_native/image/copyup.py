@@ -33,9 +33,10 @@ _BLOCK = 4096
 
 def has_parent_at(image: ImageContext, objectno: int) -> bool:
     """Whether the parent has anything where the object lies."""
-    if image.parent is None:
+    state = image.state
+    if state.parent is None:
         return False
-    return image.layout.object_extent_in(image.header.parent_overlap, objectno) > 0
+    return image.layout.object_extent_in(state.header.parent_overlap, objectno) > 0
 
 
 async def apply(image: ImageContext, objectno: int, steps: tuple[WriteStep, ...]) -> None:
@@ -71,7 +72,8 @@ async def secure(image: ImageContext, objectno: int) -> bool:
 async def copyup(image: ImageContext, objectno: int, steps: tuple[WriteStep, ...]) -> bool:
     """Bring the parent's data into an object that is missing, and then do `steps`. Whether anything was brought."""
     size = image.layout.object_size
-    snapc, overlap, parent = image.snapc, image.header.parent_overlap, image.parent
+    state = image.state
+    snapc, overlap, parent = state.header.snapc, state.header.parent_overlap, state.parent
     whole = not snapc.ids and any(type(step) is WriteFull for step in steps)
     # Without a parent: it has just been flattened, by somebody who has brought everything.
     data = b"" if whole or parent is None else await find_in_parent(image, parent, objectno, 0, size, overlap)
@@ -144,7 +146,7 @@ async def _mark_snapshots(image: ImageContext, objectno: int) -> None:
         ).bare()
         if reply.rv < 0 and reply.rv != -errno.ENOENT:  # damaged: the snapshot's alone to be mistrusted
             await mutate(image.io, image.header_oid, cls_rbd.set_flags(INVALID_MAPS, INVALID_MAPS, snapshot.info.id))
-            image.stale = True
+            image.invalidate()
         state = _unchanged(image)  # the later ones see no change since
 
 

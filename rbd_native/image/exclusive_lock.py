@@ -5,7 +5,9 @@ The lock is one of class `lock` on the header, named `rbd_lock`, with tag `inter
 lets the writes under way end, gives the lock back and says so. An owner that is dead (its watch is gone) is first kept
 from ever writing again, by blocklisting its address, and only then robbed of the lock; one that lives never is.
 
-Once a user has taken or given back the lock by hand, the handle no longer takes it or gives it up by itself.
+Once a user has taken the lock by hand, the handle no longer takes it for writes, or gives it up, by itself.
+
+What state it is in, and what may happen in each, is a table (:mod:`rbd_native.image.lock_states`); here is what is done.
 
 Source: the sequences of operations of a running 16.2.15 librbd.
 """
@@ -14,15 +16,17 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import threading
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any
 
 from rbd_native import cls_lock, names
-from rbd_native.cls_client import call, mutate
+from rbd_native.cls_client import call
 from rbd_native.constants import RBD_FEATURE_OBJECT_MAP
-from rbd_native.engine import First, Mutex, Signal, Task, gather, spawn
+from rbd_native.engine import First, Mutex, Signal, gather
 from rbd_native.image.gate import WriteGate
 from rbd_native.image.head_map import HeadMap
+from rbd_native.image.lock_states import HOLDING, Event, State, after
 from rbd_native.rados.port import ListWatchers, NotifyReply, RadosError, Watcher
 from rbd_native.types import EntityName, EntityType, Locker, LockerId, LockInfo, LockType
 from rbd_native.watch_notify import (
@@ -44,26 +48,36 @@ NOTIFY_TIMEOUT_MS = 5000
 _RETRY_SECONDS = 1.0
 """Between two looks, or questions. librbd may promise to let go, just when it has got hold, and forget."""
 _OWN_RETRIES = 30
+_ATTEMPTS = 3
+"""How often what was not answered is sent again at once."""
+_NOT_OURS = (-errno.ENOENT, -errno.EBUSY)
 
 
 class ExclusiveLock:
     """One handle's part in the lock of its image.
 
     `owned` is true only while the lock is held and everything that goes with it is in place; `elsewhere` while another
-    client is known to own it. `usage` is what operations
-    on the whole image pass: while one is inside, the lock stays. `map`: the head's object map, while owned.
-    `term`: how often it was taken so far.
+    client is known to own it. `usage` is what operations on the whole image pass: while one is inside, the lock stays.
+    `map`: the head's object map, while owned. `term`: how often it was taken so far.
     """
 
     def __init__(self, image: ImageContext) -> None:
         self._image = image
         self._changing = Mutex()
+        """Held by whoever takes it, or gives it back; not by whoever only waits for those inside."""
+        self._letting_go = Mutex()
         self._freed = Signal()
         self._moved = Signal()
+        self._gone = Signal()
         self._patience = _OWN_RETRIES
-        self._releasing = False
+        self._promised = False
+        """Somebody was told that it will be given back, and nothing has come of that yet."""
         self._fetched: bytes | None = None
         self._cookie = ""
+        """By which the OSD has us for the owner, or may have; "" where it has not."""
+        self._tried: set[str] = set()
+        """Other cookies by which it may have us, since an answer did not come."""
+        self.state = State.UNLOCKED
         self.owned = False
         self.term = 0
         self.elsewhere = False
@@ -72,6 +86,33 @@ class ExclusiveLock:
         """Taken by hand, but given up to whoever asks."""
         self.usage = WriteGate()
         self.map: HeadMap | None = None
+        self._guard = threading.Lock()
+        """Around each event: it may be lost in any thread."""
+
+    def _happen(self, event: Event, *, only_in: State | None = None) -> bool:
+        """False, and nothing, in another state than that."""
+        with self._guard:
+            if only_in is not None and self.state is not only_in:
+                return False
+            self._enter(event)
+        return True
+
+    def _enter(self, event: Event) -> None:
+        self.state = after(self.state, event)
+        self.owned = self.state in HOLDING
+
+    def _conclude(self, done: Event | None, missing: Event) -> bool:
+        """An attempt has ended: `done` where that is so, `missing` where the OSD does not have us for the owner. Whether it
+        is owned."""
+        with self._guard:
+            if not self._cookie:
+                self._enter(missing)
+            else:
+                self._enter(Event.UNANSWERED if done is None else done)
+            if self.owned:
+                self.term += 1
+                self.elsewhere = False
+            return self.owned
 
     # --- taking it ---
 
@@ -79,31 +120,59 @@ class ExclusiveLock:
         """Own the lock, or find that the image has none any more. With `wait` false, False where a living client has it;
         else EROFS where that will not let go."""
         async with self._changing:
-            self._patience = _OWN_RETRIES
-            if wait and self.elsewhere and not self.owned:
-                await self._ask()
-            while not self.owned:
-                if await self._try():
-                    await self._taken()
-                    if self.owned or self._image.lock is not self:
-                        break
-                pause = await self._ask() if wait else 0.0
-                if pause is not None and not await self._look(wait, pause):
-                    return False
-            return True
+            if self.owned:
+                return True
+            self._happen(Event.ACQUIRE)
+            granted = owned = False
+            try:
+                granted = await self._attempt(wait)
+            finally:
+                owned = self._conclude(Event.GRANTED if granted else None, Event.DENIED)
+            if owned:
+                notice = self._tell(AcquiredLock(self._image.watch.client))
+                self._image.background.spawn(notice, f"{self._image.header_oid}: notice")
+            return granted
+
+    async def acquire_for_good(self) -> None:
+        """The same also where it is just being given back, to somebody who asked for it before."""
+        while self.state is not State.OWNED:
+            await self.acquire()
+            if self.state is State.DRAINING:
+                async with self._letting_go:  # held until it is back
+                    pass
+            elif not self.owned:
+                return
 
     async def acquire_automatically(self) -> None:
-        """What a write does. EROFS where the user has taken that into his own hands."""
+        """What a write does. EROFS where the user has taken that into their own hands."""
         if not self.automatic and not self.owned:
             raise RadosError(errno.EROFS, "the exclusive lock is not held, and no longer taken automatically")
         await self.acquire()
 
+    async def _attempt(self, wait: bool) -> bool:
+        """Whether it is ours, and all in place, or the image has no lock any more."""
+        self._patience = _OWN_RETRIES
+        if wait and self.elsewhere and not self._cookie:
+            await self._ask()
+        while True:
+            if await self._try():
+                await self._settle_in()
+                if self._cookie or self._image.lock is not self:
+                    return True
+            pause = await self._ask() if wait else 0.0
+            if pause is not None and not await self._look(wait, pause):
+                return False
+
     async def _try(self) -> bool:
         image = self._image
         if image.watch.cookie is None:  # lost, and on its way back: without it we would be taken for dead
+            image.invalidate()
             await image.fresh()
-        image.stale = True
-        both: list[Coroutine[Any, Any, Any]] = [self._lock(f"{_COOKIE}{image.watch.cookie}"), self._read_along()]
+        cookie = f"{_COOKIE}{image.watch.cookie}"
+        if self._cookie not in ("", cookie):  # from an attempt that was not answered, and an older watch
+            await self._unlock_header()
+        image.invalidate()
+        both: list[Coroutine[Any, Any, Any]] = [self._lock(cookie), self._read_along()]
         granted: bool = (await gather(both, 2))[0]
         return granted
 
@@ -111,12 +180,15 @@ class ExclusiveLock:
         """Whether it was granted; then the map is fetched as well."""
         image = self._image
         request = cls_lock.lock(names.LOCK_NAME, LockType.EXCLUSIVE, cookie, TAG)
+        self._cookie = cookie  # from here on, whatever is answered, or is not
         reply = await image.io.write(image.header_oid, [request.step]).bare()
         if reply.rv == -errno.EBUSY:
+            self._forget_cookie()
             return False
         if reply.rv < 0 and reply.rv != -errno.EEXIST:
+            if reply.rv in (-errno.ENOENT, -errno.ESHUTDOWN):
+                self._forget_cookie()
             raise RadosError(-reply.rv, image.header_oid, reply)
-        self._cookie = cookie
         self._fetched = await HeadMap.fetch(image)
         return True
 
@@ -125,15 +197,14 @@ class ExclusiveLock:
         with contextlib.suppress(RadosError):  # then it still is stale
             await self._image.fresh(pool_too=False)
 
-    async def _taken(self) -> None:
+    async def _settle_in(self) -> None:
         """Make it ours: the state is read anew, for the last owner may have changed it, and the map. It is not ours where
         it was lost meanwhile, with the watch, or the image's feature was turned off."""
         image = self._image
         fetched, self._fetched = self._fetched, None
         try:
-            me = LockerId(EntityName(EntityType.CLIENT, image.io.cluster.instance_id()), self._cookie)
-            if me not in image.header.lock.lockers:
-                image.stale = True
+            if self._me(self._cookie) not in image.header.lock.lockers:
+                image.invalidate()
             if image.stale:
                 await image.fresh(pool_too=False)
             if image.lock is self:
@@ -142,13 +213,12 @@ class ExclusiveLock:
             else:
                 await self._unlock()
         except BaseException:
-            await self._unlock()
+            with contextlib.suppress(RadosError):  # the reason is the error that is on its way
+                await self._unlock()
             raise
-        if self._cookie:
-            self.owned = True
-            self.term += 1
-            self.elsewhere = False
-            spawn(self._tell(AcquiredLock(image.watch.client)), f"{image.header_oid}: notice")
+
+    def _me(self, cookie: str) -> LockerId:
+        return LockerId(EntityName(EntityType.CLIENT, self._image.io.cluster.instance_id()), cookie)
 
     async def locker(self) -> tuple[LockerId, Locker] | None:
         """Who has the lock. EROFS where it is one that users hold, which is nobody's to ask for."""
@@ -178,14 +248,14 @@ class ExclusiveLock:
         return True
 
     async def _ask(self) -> float | None:
-        """Ask the owner to let go, and wait until it has. Where nobody says that he will: for how many seconds not to ask
+        """Ask the owner to let go, and wait until it has. Where nobody says that it will: for how many seconds not to ask
         again."""
         image = self._image
         self._freed.clear()
         self.expect()
-        asking = Task(self._tell(RequestLock(image.watch.client))).launch()
+        asking = image.background.launch(self._tell(RequestLock(image.watch.client)))
         answered, _ = await First(self._freed.wait(), asking)
-        if not answered:  # it was given up before everybody has said whether he will
+        if not answered:  # it was given up before everybody has said whether they will
             return None
         reply = asking.result()
         answers = acknowledgements(reply)
@@ -213,49 +283,90 @@ class ExclusiveLock:
     # --- giving it back ---
 
     async def release(self, *, heard: bool = False) -> None:
-        """Let operations and writes end, give the lock back, and say so. `heard`: wait until the others have heard it."""
-        async with self._changing:
-            if not self._cookie:
-                self._releasing = False
-                return
-            image = self._image
-            await self.usage.close()
-            await image.gate.close()
+        """Let operations and writes end, give the lock back, and say so. `heard`: wait until the others have heard it.
+
+        Does nothing where it is not held. Raises the error where it may still be after several attempts.
+        """
+        async with self._letting_go:
+            self._promised = False
+            if self.state is State.ACQUIRING:
+                async with self._changing:  # until that has come to its end
+                    pass
+            if self.state is State.OWNED:
+                await self._drain_and_give_back(heard)
+            elif self.state is State.UNSURE:
+                async with self._changing:
+                    if self._happen(Event.RELEASE, only_in=State.UNSURE):
+                        await self._give_back(heard)
+
+    async def _drain_and_give_back(self, heard: bool) -> None:
+        image = self._image
+        self._gone.clear()
+        if not self._happen(Event.RELEASE, only_in=State.OWNED):
+            return
+        try:
+            operations = self.usage.close()
+            await First(operations, self._gone.wait())
+            writes = image.gate.close()
             try:
-                # Who asks from here on is not answered; who asks after the next time it was taken asks anew.
-                self.owned = self._releasing = False
-                unlocking = Task(self._unlock()).launch()
-                # The OSD does one after the other: who hears of it finds the lock free. And who wanted it is to have it
-                # first, before this handle takes it again.
-                telling = Task(self._tell(ReleasedLock(image.watch.client))).launch()
-                self.elsewhere = True
-                await unlocking
-                if heard:
-                    await telling
+                await First(writes, self._gone.wait())
+                async with self._changing:
+                    if self._happen(Event.DRAINED, only_in=State.DRAINING):
+                        await self._give_back(heard)
             finally:
                 image.gate.open()
-                self.usage.open()
+        finally:
+            self.usage.open()
+
+    async def _give_back(self, heard: bool) -> None:
+        """Nobody is inside. Who asks from here on is not answered; who asks after the next time it was taken asks anew."""
+        image = self._image
+        try:
+            unlocking = image.background.launch(self._unlock())
+            # The OSD does one after the other: who hears of it finds the lock free. And who wanted it is to have it
+            # first, before this handle takes it again.
+            telling = image.background.launch(self._tell(ReleasedLock(image.watch.client)))
+            self.elsewhere = True
+            await unlocking
+        finally:
+            self._conclude(None, Event.UNLOCKED)
+        if heard:
+            await telling
 
     async def _unlock(self) -> None:
         """Give back the map's lock and the image's. Whoever finds the one free and the other not may break it."""
         await gather((self.close_map(), self._unlock_header()), 2)
 
     async def _unlock_header(self) -> None:
+        """Where it fails, the cookie tells that it may still be held."""
         image = self._image
-        reply = await image.io.write(image.header_oid, [cls_lock.unlock(names.LOCK_NAME, self._cookie).step]).bare()
-        if reply.rv < 0 and reply.rv != -errno.ENOENT:
-            raise RadosError(-reply.rv, image.header_oid, reply)
+        for cookie in (self._cookie, *self._tried):
+            if not cookie:
+                continue
+            request = cls_lock.unlock(names.LOCK_NAME, cookie)
+            for _ in range(_ATTEMPTS):
+                reply = await image.io.write(image.header_oid, [request.step]).bare()
+                if reply.rv == 0 or reply.rv in (-errno.ENOENT, -errno.ESHUTDOWN):
+                    break
+            if reply.rv == -errno.ESHUTDOWN:  # fenced: it is not ours, whatever the OSD still says
+                self._forget_cookie()
+            if reply.rv < 0 and reply.rv != -errno.ENOENT:
+                raise RadosError(-reply.rv, image.header_oid, reply)
+        self._forget_cookie()
+
+    def _forget_cookie(self) -> None:
         self._cookie = ""
+        self._tried.clear()
 
     def requested(self) -> int | None:
         """Another client asks for it: 0 if it will be given up, -EROFS if not, None where it is not ours to give."""
-        if not self.owned:
+        if not self.owned and self.state is not State.UNSURE:
             return None
-        if not self.automatic and not self.transient:
+        if not self.automatic and not self.transient and self.state is State.OWNED:
             return -errno.EROFS
-        if not self._releasing:
-            self._releasing = True
-            spawn(self.release(), f"{self._image.header_oid}: release of the exclusive lock")
+        if self.state is not State.DRAINING and not self._promised:
+            self._promised = True
+            self._image.background.spawn(self.release(), f"{self._image.header_oid}: release of the exclusive lock")
         return 0
 
     # --- the object map that goes with it ---
@@ -279,12 +390,13 @@ class ExclusiveLock:
     # --- what else happens to it ---
 
     async def confirmed(self) -> bool:
-        """Whether the lock is held, by the OSD's word."""
-        if not self.owned:
-            return False
+        """Whether the lock is held, by the OSD's word: it is asked even where we think not. ESHUTDOWN where we are
+        fenced."""
         held = cls_lock.assert_locked(names.LOCK_NAME, LockType.EXCLUSIVE, self._cookie, TAG)
         reply = await self._image.io.read(self._image.header_oid, [held.step]).bare()
-        return reply.rv == 0
+        if reply.rv < 0 and reply.rv not in _NOT_OURS:
+            raise RadosError(-reply.rv, self._image.header_oid, reply)
+        return reply.rv == 0 and self.owned
 
     def expect(self) -> None:
         """From here on :meth:`move` is about what happens next."""
@@ -302,27 +414,50 @@ class ExclusiveLock:
         self._moved.set()
 
     def lost(self) -> None:
-        """The OSD says that it is not ours: nothing is written any more before it has been taken anew."""
-        self.owned = False
-        self.map = None
-        self._cookie = ""
+        """The OSD says that it is not ours: nothing is written any more before it has been taken anew. Who waits for those
+        inside need not: there is nothing to give back."""
+        with self._guard:
+            self.map = None
+            self._forget_cookie()
+            self._enter(Event.LOST)
+        self._gone.set()
 
     async def rewatched(self) -> None:
         """The handle has a new watch: the lock must name it, or the owner will be taken for dead.
 
-        Where that fails the lock is no longer ours: somebody broke it, or we were fenced.
+        It is lost only where the OSD says that it is not ours. What was not answered is sent again, and may have been done
+        the first time. Raises RadosError where it remains unknown: then the watch is taken anew.
         """
         image = self._image
         cookie = f"{_COOKIE}{image.watch.cookie}"
         if not self._cookie or cookie == self._cookie:
             return
-        request = cls_lock.set_cookie(names.LOCK_NAME, LockType.EXCLUSIVE, self._cookie, TAG, cookie)
-        try:
-            await mutate(image.io, image.header_oid, request)
-        except RadosError:
-            self.lost()
-        else:
-            self._cookie = cookie
+        for _ in range(_ATTEMPTS):
+            request = cls_lock.set_cookie(names.LOCK_NAME, LockType.EXCLUSIVE, self._cookie, TAG, cookie)
+            reply = await image.io.write(image.header_oid, [request.step]).bare()
+            if not self._cookie:  # it was lost meanwhile
+                return
+            if reply.rv == 0:
+                self._cookie = cookie
+                self._tried.clear()
+                return
+            if reply.rv == -errno.ESHUTDOWN or (reply.rv in _NOT_OURS and not await self._adopt(cookie)):
+                self.lost()
+                return
+            if self._cookie == cookie:
+                return
+            self._tried.add(cookie)
+        raise RadosError(-reply.rv, image.header_oid, reply)
+
+    async def _adopt(self, cookie: str) -> bool:
+        """Whether the OSD has us for the owner by a cookie of ours; then that is the one."""
+        info: LockInfo = await call(self._image.io, self._image.header_oid, _INFO)
+        for ours in (cookie, self._cookie, *self._tried):
+            if self._me(ours) in info.lockers:
+                self._cookie = ours
+                self._tried.discard(ours)
+                return True
+        return False
 
     async def _tell(self, message: Message) -> NotifyReply:
         image = self._image

@@ -6,12 +6,13 @@ hold it up. Closing a gate keeps newcomers out, and ends when those inside have 
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
-from rbd_native.engine import PENDING, Resume, Waiting
+from rbd_native.engine import PENDING, Resume, Suspension, Waiting
 
 
 class UnderWay:
@@ -61,6 +62,16 @@ class UnderWay:
                 self._before[epoch] += 1
         return epoch
 
+    @property
+    def epoch(self) -> int:
+        """That in which what begins now is counted; a flush that begins now waits for it, and for all before."""
+        return self._epoch
+
+    @property
+    def busy(self) -> bool:
+        """Whether anything is under way."""
+        return bool(self._inside or self._before)
+
     async def flush(self) -> None:
         """Wait for all that has begun by now."""
         await Waiting(self._begin_flush)
@@ -100,12 +111,22 @@ class WriteGate(UnderWay):
             self._inside += 1
             return self._epoch
 
-    async def close(self) -> None:
-        """Keep newcomers out, and wait for those inside."""
+    @contextlib.asynccontextmanager
+    async def shut(self) -> AsyncIterator[None]:
+        """Keep newcomers out, wait for those inside, and open it again at the end of the block."""
+        closing = self.close()
+        try:
+            await closing
+            yield
+        finally:
+            self.open()
+
+    def close(self) -> Suspension:
+        """Keep newcomers out, from now on. Awaiting what it gives waits for those inside."""
         with self._guard:
             self._closings += 1
         self._tell()
-        await Waiting(self._begin_flush)
+        return Waiting(self._begin_flush)
 
     @property
     def closing(self) -> bool:

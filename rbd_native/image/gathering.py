@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING
 
-from rbd_native.engine import Signal, spawn
+from rbd_native.engine import Signal
 from rbd_native.image.pieces import Pieces, Store, write_steps
 from rbd_native.rados.port import Buffer
 
@@ -83,7 +83,8 @@ class Gathering:
                 if not kept.flying:
                     del self._objects[objectno]
         if batch is not None:
-            spawn(self._send(objectno, kept, batch), f"{self._image.name}: write of object {objectno}")
+            what = f"{self._image.name}: write of object {objectno}"
+            self._image.background.spawn(self._send(objectno, kept, batch), what)
 
     async def _send(self, objectno: int, kept: _Object, batch: _Batch) -> None:
         error: BaseException | None = None

@@ -143,7 +143,7 @@ class HeadMap:
         if image.header.features & RBD_FEATURE_FAST_DIFF:
             flags |= RBD_FLAG_FAST_DIFF_INVALID
         await mutate(image.io, image.header_oid, cls_rbd.set_flags(flags, flags))
-        image.stale = True
+        image.invalidate()
 
     # --- what it says ---
 
@@ -238,7 +238,7 @@ class HeadMap:
                     self._image.lock.lost()
                 raise
             if error.errno == errno.ENOENT:  # librbd turns the feature off without asking the owner
-                self._image.stale = True
+                self._image.invalidate()
                 await self._image.fresh()
             if self._image.header.features & RBD_FEATURE_OBJECT_MAP:
                 await self.invalidate()

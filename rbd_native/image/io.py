@@ -12,6 +12,7 @@ import errno
 import math
 from collections.abc import Callable, Coroutine, Generator
 from functools import partial
+from threading import get_ident
 from types import coroutine
 from typing import Any
 
@@ -44,6 +45,7 @@ _ZEROES = bytes(64 << 10)
 
 async def write(image: ImageContext, offset: int, data: Buffer) -> int:
     """Write; the number of bytes that lay within the image."""
+    writer = get_ident()
     epoch = _enter_at_once(image)
     if epoch is None:
         epoch = await enter(image)
@@ -59,9 +61,9 @@ async def write(image: ImageContext, offset: int, data: Buffer) -> int:
         if cache is not None and not cache.trusting:
             cache = None
         if place is None:
-            await _write_all(image, offset, data, cache, epoch)
+            await _write_all(image, offset, data, cache, epoch, writer)
         elif cache is not None:
-            cache.put(*place, data, epoch)
+            cache.put(*place, data, epoch, writer)
             if cache.full:
                 await cache.room()
         else:
@@ -73,13 +75,15 @@ async def write(image: ImageContext, offset: int, data: Buffer) -> int:
         image.gate.leave(epoch)
 
 
-async def _write_all(image: ImageContext, offset: int, data: Buffer, cache: WriteCache | None, epoch: int) -> None:
-    """`cache`: what keeps the bytes, if anything does. `epoch`: that in which the gate was passed."""
+async def _write_all(
+    image: ImageContext, offset: int, data: Buffer, cache: WriteCache | None, epoch: int, writer: int
+) -> None:
+    """`cache`: what keeps the bytes, if anything does. `epoch`: that in which the gate was passed. `writer`: the thread."""
     extents = image.layout.extents(offset, len(data))
     view = memoryview(data)
     if cache is not None:
         for extent in extents:
-            cache.put(extent.objectno, extent.offset, _piece(view, extent), epoch)
+            cache.put(extent.objectno, extent.offset, _piece(view, extent), epoch, writer)
         await cache.room()
     else:
         writes = (_write_object(image, e.objectno, e.offset, _piece(view, e)) for e in extents)
@@ -122,17 +126,24 @@ def _clip_writable(image: ImageContext, offset: int, length: int) -> int:
 
 
 async def flush_of_user(image: ImageContext) -> None:
-    """The same, by somebody who thereby shows that he knows of it: from then on writes may be cached."""
+    """Wait for the writes that have begun, also for those that still wait for the lock; once acknowledged they are on
+    stable storage. Takes the lock, as a write does: EROFS where it cannot be had. ESHUTDOWN where this client is known to
+    be fenced; the error of any write that was lost since its acknowledgement, if the calling thread has not heard of it.
+
+    Who flushes shows that writes may be cached from here on."""
     if image.cache is not None:
         image.cache.trusting = True
-    await flush(image)
+    me = get_ident()
+    epoch = await enter(image)
+    image.gate.leave(epoch)
+    await image.settle(me)
 
 
 async def flush(image: ImageContext) -> None:
-    """Wait for the writes that have begun, also for those that still wait for the lock; once acknowledged they are on
-    stable storage. ESHUTDOWN where this client is known to be fenced; the error of any write that has failed since its
-    acknowledgement."""
-    await image.settle()
+    """Wait for the writes that have begun, before something else is done to the image. The error of a write that was lost
+    meanwhile; its writer is told all the same."""
+    await image.entering.flush()
+    await (image.gate.flush() if image.cache is None else image.cache.flush())
     if image.watch.lost:
         await image.fresh()
 
@@ -161,6 +172,8 @@ def apply(image: ImageContext, objectno: int, steps: tuple[WriteStep, ...]) -> G
     keeper = image.head_map
     if keeper is not None and keeper.unaware(objectno):
         yield from keeper.will_write(objectno).__await__()
+    if image.lock is None and image.stale:  # another client may have taken a snapshot, which a long write must not go into
+        yield from image.fresh().__await__()
     oid = image.object_name(objectno)
     reply: Reply = yield image.data_io.write(oid, steps, snapc=image.snapc)
     if reply.rv < 0:

@@ -77,7 +77,7 @@ class ReadAhead:
         try:
             parts = [await window.fetching for window in windows]
         except RadosError:
-            return None  # whoever asks the cluster himself learns what it is
+            return None  # whoever asks the cluster learns what it is
         if self._token() != token:
             return None
         start = windows[0].start
@@ -121,12 +121,16 @@ class ReadAhead:
         return (end, size) if size > 0 else None
 
     def _begin(self, start: int, length: int, token: Any) -> None:
-        window = _Window(start, start + length, token, Task(self._fetched(start, length)))
         with self._guard:
             if self._windows and self._windows[-1].end != start:  # somebody else was quicker
                 return
+            window = _Window(start, start + length, token, Task(self._fetched(start, length)))
             self._windows.append(window)
         window.fetching.launch()
 
     async def _fetched(self, start: int, length: int) -> bytes:
-        return await self._fetch(self._image, start, length)
+        epoch = self._image.reading.count()
+        try:
+            return await self._fetch(self._image, start, length)
+        finally:
+            self._image.reading.leave(epoch)

@@ -36,16 +36,20 @@ def clip(image: ImageContext, offset: int, length: int) -> int:
 
 async def read(image: ImageContext, offset: int, length: int) -> bytes:
     """The bytes of `offset`, `length`; fewer at the end of the image."""
-    if image.stale:
-        await image.fresh()
-    if image.snap_gone or offset + length > image.size:
-        length = clip(image, offset, length)
-    image.timestamps.read()
-    if image.ahead is not None and length:
-        fetched = await image.ahead.read(offset, length)
-        if fetched is not None:
-            return fetched
-    return await read_now(image, offset, length)
+    epoch = image.reading.count()
+    try:
+        if image.stale:
+            await image.fresh()
+        if image.snap_gone or offset + length > image.size:
+            length = clip(image, offset, length)
+        image.timestamps.read()
+        if image.ahead is not None and length:
+            fetched = await image.ahead.read(offset, length)
+            if fetched is not None:
+                return fetched
+        return await read_now(image, offset, length)
+    finally:
+        image.reading.leave(epoch)
 
 
 def read_now(image: ImageContext, offset: int, length: int) -> Awaitable[bytes]:
@@ -68,24 +72,28 @@ async def _assembled(image: ImageContext, offset: int, length: int) -> bytes:
 
 async def read_into(image: ImageContext, offset: int, room: memoryview) -> int:
     """As :func:`read`, into bytes of the caller's; how many. What lies behind them stays as it was. Releases the view."""
-    with _lent(room):
-        if image.stale:
-            await image.fresh()
-        length = clip(image, offset, len(room))
-        image.timestamps.read()
-        fetched = await image.ahead.read(offset, length) if image.ahead is not None and length else None
-        if fetched is not None:
-            room[:length] = fetched
-        elif length:
-            with _lent(room[:length]) as part:
-                await _fill(image, offset, part)
-        return length
+    epoch = image.reading.count()
+    try:
+        with _lent(room):
+            if image.stale:
+                await image.fresh()
+            length = clip(image, offset, len(room))
+            image.timestamps.read()
+            fetched = await image.ahead.read(offset, length) if image.ahead is not None and length else None
+            if fetched is not None:
+                room[:length] = fetched
+            elif length:
+                with _lent(room[:length]) as part:
+                    await _fill(image, offset, part)
+            return length
+    finally:
+        image.reading.leave(epoch)
 
 
 @contextlib.contextmanager
 def _lent(view: memoryview) -> Iterator[memoryview]:
-    """Whose buffer it is may do with it what he likes as soon as he hears that it was read into: also before the last who
-    refers to the view, maybe in another thread, has forgotten it. But not where an interrupt came: it is still filled."""
+    """Whose buffer it is may do with it what they like as soon as they hear that it was read into: also before the last who
+    refers to the view, maybe in another thread, has forgotten it."""
     try:
         yield view
     finally:
@@ -189,16 +197,17 @@ def _stored(
     """The step's output, from a data object as the cluster has it, the parent's data included; with the zeros that follow
     it, up to the length `whole`. A generator, and so nearer to whoever drives it: nearly every read comes by here."""
     # Both as of now: a clone may be flattened in the meantime, but what was missing before it was, the parent has.
-    overlap, parent = image.overlap, image.parent
-    keeper = image.head_map if image.snap is None else image.snap_map
+    state = image.state
+    overlap, parent = state.overlap, state.parent
+    keeper = image.head_map if state.snapshot is None else image.snap_map
     if keeper is None or keeper.may_exist(objectno):
         oid = image.object_name(objectno)
-        reply: Reply = yield image.data_io.read(oid, (step,), snap=image.read_snap)
+        reply: Reply = yield image.data_io.read(oid, (step,), snap=state.read_snap)
         if reply.rv >= 0:
             return reply.outs[0].ljust(whole, b"\0") if whole else reply.outs[0]
         if reply.rv != -errno.ENOENT:
             raise RadosError(-reply.rv, oid, reply)
-        if image.snap is not None:
+        if state.snapshot is not None:
             image.snap_map.missed()
     data = b""
     if overlap and parent is not None:
@@ -234,11 +243,15 @@ async def find_in_parent(
 
 async def find(image: ImageContext, offset: int, length: int) -> bytes:
     """As :func:`read`, without the zeros at the end: nothing, where nothing is stored."""
-    if image.stale:
-        await image.fresh()
-    length = clip(image, offset, length)
-    image.timestamps.read()
-    return await _find(image, offset, length)
+    epoch = image.reading.count()
+    try:
+        if image.stale:
+            await image.fresh()
+        length = clip(image, offset, length)
+        image.timestamps.read()
+        return await _find(image, offset, length)
+    finally:
+        image.reading.leave(epoch)
 
 
 def covered(

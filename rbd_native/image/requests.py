@@ -5,6 +5,10 @@ owner acknowledges at once, works, tells its progress and, at the end, the resul
 asking twice does not do it twice; when the owner goes away, or falls silent for too long, the one that asked begins again,
 with the same id, and perhaps does it itself.
 
+A number in an id counts for the whole process, not for a handle: one that is opened again often gets the watch cookie of
+the one before it, and the owner would take its first request for one that it has answered. An owner, in turn, forgets a
+request once the one that asked has heard the result: what comes under the same id after that is another request.
+
 Source: the notifications of a running 16.2.15 librbd.
 """
 
@@ -19,7 +23,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from rbd_native.engine import First, Signal, Suspension, spawn
+from rbd_native.engine import First, Signal, Suspension
 from rbd_native.image.exclusive_lock import NOTIFY_TIMEOUT_MS, ExclusiveLock
 from rbd_native.rados.port import NotifyReply, RadosError
 from rbd_native.watch_notify import (
@@ -46,6 +50,8 @@ Perform = Callable[["ImageContext", Any, Report], Awaitable[None]]
 _REMEMBERED_SECONDS = 600.0
 _RETRY_SECONDS = 1.0
 _PROGRESS_SECONDS = 0.1
+_numbers: Final = itertools.count(1)
+"""Of the requests of this process; a forked child has other connections, and so other client ids."""
 _RESTART: Final = object()
 """Ask again; the last time may have been enough."""
 _NOT_BEGUN: Final = object()
@@ -65,6 +71,7 @@ class _Asked:
     def __init__(self, request: AsyncRequestId, report: Report | None) -> None:
         self.request = request
         self.silences = 0
+        self.wants_lock = False
         self._report = report
         self._events: deque[Any] = deque()
         self._signal = Signal()
@@ -101,8 +108,9 @@ class _Asked:
 
 
 class _Served(NamedTuple):
-    """A request of another client: its result, None while it is worked on, and when that came."""
+    """A request of another client: what it was, its result, None while it is worked on, and when that came."""
 
+    message: Any
     result: int | None
     since: float
 
@@ -113,7 +121,6 @@ class Requests:
     def __init__(self, image: ImageContext, perform: dict[type[Message], Perform]) -> None:
         self._image = image
         self._perform = perform
-        self._number = itertools.count(1)
         self._guard = threading.Lock()
         self._asked: dict[AsyncRequestId, _Asked] = {}
         self._served: dict[AsyncRequestId, _Served] = {}
@@ -122,7 +129,7 @@ class Requests:
 
     def new_id(self) -> AsyncRequestId:
         """A name for a request of this handle."""
-        return AsyncRequestId(self._image.watch.client, next(self._number))
+        return AsyncRequestId(self._image.watch.client, next(_numbers))
 
     async def carry_out(
         self,
@@ -151,8 +158,11 @@ class Requests:
     ) -> Any:
         """None where it is done."""
         # A user who keeps the lock by hand, or has given it back so, still maintains the image: then it is taken.
-        lock = self._image.lock
-        here = lock is None or lock.owned or await lock.acquire(wait=False)
+        image = self._image
+        if image.stale:
+            await image.fresh()
+        lock = image.lock
+        here = lock is None or lock.owned or await lock.acquire(wait=asked.wants_lock)
         try:
             result = asked.told()
             if result is not None:
@@ -161,17 +171,21 @@ class Requests:
                 return await self._here(lock, local)
             return await self._there(lock, message(asked.request), asked)
         except RadosError as error:
+            if error.errno == errno.ERESTART:  # the lock was lost before anything was done
+                return _NOT_BEGUN
             if error.errno == enough:
                 return None
             raise
 
     def _judged(self, result: int) -> None:
+        self._image.invalidate()  # whatever came of it, and whether or not the notice of it has come
         if result < 0:
             raise RadosError(-result, self._image.name)
 
     async def _here(self, lock: ExclusiveLock | None, local: Callable[[], Awaitable[None]]) -> Any:
         if lock is None:
-            await local()
+            async with self._image.unsure_on_failure():
+                await local()
             return None
         epoch = await lock.usage.enter()
         try:
@@ -179,7 +193,8 @@ class Requests:
                 return _NOT_BEGUN
             if self._image.stale:
                 await self._image.fresh()
-            await local()
+            async with self._image.unsure_on_failure():
+                await local()
             return None
         finally:
             lock.usage.leave(epoch)
@@ -195,6 +210,9 @@ class Requests:
             await lock.move(_RETRY_SECONDS)
             return _NOT_BEGUN
         if 0 not in answers:  # where the lock has just gone from one to another, both may answer
+            if -errno.EOPNOTSUPP in answers:  # an owner that cannot do it must let go
+                asked.wants_lock = True
+                return _NOT_BEGUN
             return _NOT_BEGUN if -errno.ERESTART in answers else self._judged(answers[0])
         patience = image.io.cluster.sleep(image.settings.integer("rbd_request_timed_out_seconds"))
         result = await asked.hear(patience)
@@ -245,13 +263,16 @@ class Requests:
         with self._guard:
             self._forget()
             known = self._served.get(request)
+            if known is not None and known.result is not None and known.message != message:
+                known = None  # a handle that was opened again, and counts anew
             if known is None:
-                self._served[request] = _Served(None, time.monotonic())
+                self._served[request] = _Served(message, None, time.monotonic())
+        background, what = self._image.background, f"{self._image.header_oid}: request of another client"
         if known is not None:
-            if known.result == 0:  # who asks again has not heard of it: after an answer of 0 he waits for it
-                spawn(self._complete(AsyncComplete(request, 0)), f"{self._image.header_oid}: notice")
+            if known.result == 0:  # who asks again has not heard of it: after an answer of 0 it waits for it
+                background.spawn(self._complete(AsyncComplete(request, 0)), what)
             return response(known.result or 0)
-        spawn(self._serve(lock, perform, message), f"{self._image.header_oid}: request of another client")
+        background.spawn(self._serve(lock, perform, message), what)
         return response(0)
 
     def _forget(self) -> None:
@@ -269,9 +290,12 @@ class Requests:
                 if result == -errno.ERESTART:
                     del self._served[request]
                 else:
-                    self._served[request] = _Served(result, time.monotonic())
-            # Before the lock can go: who asked must hear of the result before he hears of another owner.
-            await self._complete(AsyncComplete(request, result))
+                    self._served[request] = _Served(message, result, time.monotonic())
+            # Before the lock can go: who asked must hear of the result before it hears of another owner.
+            heard = await self._complete(AsyncComplete(request, result))
+            if heard:
+                with self._guard:
+                    self._served.pop(request, None)
         finally:
             lock.usage.leave(epoch)
 
@@ -281,7 +305,8 @@ class Requests:
         try:
             if self._image.stale:
                 await self._image.fresh()
-            await perform(self._image, message, self._reporter(message.request))
+            async with self._image.unsure_on_failure():
+                await perform(self._image, message, self._reporter(message.request))
         except RadosError as error:
             return -error.errno
         except Exception:
@@ -299,16 +324,19 @@ class Requests:
             now = time.monotonic()
             if now - last >= _PROGRESS_SECONDS:
                 last = now
-                spawn(self._notify(AsyncProgress(request, done, total)), "notice of progress")
+                self._image.background.spawn(self._notify(AsyncProgress(request, done, total)), "notice of progress")
 
         return report
 
-    async def _complete(self, message: AsyncComplete) -> None:
-        """Sent again while the one who asked lives and does not answer in time."""
+    async def _complete(self, message: AsyncComplete) -> bool:
+        """Whether the one who asked has heard it. Sent again while it lives and does not answer in time."""
         client = message.request.client
+        who = client.client, client.handle
         for _ in range(3):
-            if (client.client, client.handle) not in (await self._notify(message)).timeouts:
-                return
+            reply = await self._notify(message)
+            if who not in reply.timeouts:
+                return any((acknowledger, cookie) == who for acknowledger, cookie, _ in reply.acks)
+        return False
 
     async def _notify(self, message: Message) -> NotifyReply:
         reply: NotifyReply = await self._image.io.notify(

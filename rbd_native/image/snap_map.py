@@ -19,7 +19,6 @@ from rbd_native.constants import (
     RBD_FLAG_OBJECT_MAP_INVALID,
     RBD_MAX_OBJECT_MAP_OBJECTS,
 )
-from rbd_native.engine import spawn
 from rbd_native.object_map import BitVector, ObjectMapCorrupt, ObjectState
 from rbd_native.rados.port import HEAD, RadosError
 
@@ -55,7 +54,7 @@ class SnapMap:
             return
         self._asked = snapshot.info.id
         if self._good(snapshot):
-            spawn(self._fetch(snapshot), f"{image.name}: object map of snapshot {snapshot.info.id}")
+            image.background.spawn(self._fetch(snapshot), f"{image.name}: object map of snapshot {snapshot.info.id}")
 
     async def whole(self) -> BitVector | None:
         """All of it, for whoever goes through all objects. None where it is not to be had, or tells nothing."""

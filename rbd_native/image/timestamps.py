@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 from rbd_native import cls_rbd
 from rbd_native.cls_client import ClassCall
 from rbd_native.encoding import UTime
-from rbd_native.engine import spawn
 from rbd_native.options import Settings
 
 if TYPE_CHECKING:
@@ -68,4 +67,4 @@ class Timestamps:
         async def send() -> None:
             await image.io.write(image.header_oid, [request.step])
 
-        spawn(send(), f"{image.header_oid}: time stamp")
+        image.background.spawn(send(), f"{image.header_oid}: time stamp")

@@ -8,12 +8,13 @@ operation begins on what may have changed unheard.
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from rbd_native.encoding import DecodeError
-from rbd_native.engine import Mutex, spawn
+from rbd_native.engine import Mutex
 from rbd_native.rados.port import RadosError, Watch
 from rbd_native.watch_notify import (
     AcquiredLock,
@@ -95,6 +96,7 @@ class ImageWatch:
                 await watch.close()
 
     async def close(self) -> None:
+        """Stop watching for good. What comes in from here on is not answered."""
         self._closed = True
         await self.let_go()
 
@@ -110,7 +112,7 @@ class ImageWatch:
         return answer(message)
 
     def _header_update(self, message: HeaderUpdate) -> bytes:
-        self._image.stale = True
+        self._image.invalidate()
         return response(0)
 
     def _quiesce(self, message: Quiesce) -> bytes:
@@ -149,20 +151,20 @@ class ImageWatch:
 
     def _on_error(self, code: int) -> None:
         self.lost = True
-        self._image.stale = True
-        if not self._closed:
-            spawn(self._recover(), f"{self._image.header_oid}: recovery of the watch")
+        self._image.invalidate()
+        if not (self._closed or self._image.background.closing):
+            self._image.background.spawn(self._recover(), f"{self._image.header_oid}: recovery of the watch")
 
     async def _recover(self) -> None:
-        last = 0
-        while not self._closed:
+        image, last = self._image, errno.ESHUTDOWN  # who is fenced hears of it from every call
+        while not (self._closed or image.background.closing):
             try:
-                await self._image.fresh()
+                await image.fresh()
             except RadosError as error:
                 if error.errno != last:  # told once, not every few seconds
                     last = error.errno
-                    log.warning("%s: watch not registered again: %s", self._image.header_oid, error)
-                await self._image.io.cluster.sleep(_RETRY_SECONDS)
+                    log.warning("%s: watch not registered again: %s", image.header_oid, error)
+                await image.background.sleep(image.io.cluster.sleep(_RETRY_SECONDS))
             else:
                 if not self.lost:
                     return

@@ -53,7 +53,7 @@ async def copy_metadata(source: ImageContext, target: ImageContext) -> None:
     metadata = await headers.metadata(source.io, source.header_oid)
     if metadata:
         await mutate(target.io, target.header_oid, cls_rbd.metadata_set(metadata))
-        target.stale = True
+        target.invalidate()
 
 
 async def _copy_data(source: ImageContext, target: ImageContext, progress: Progress) -> None:

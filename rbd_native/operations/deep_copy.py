@@ -206,7 +206,7 @@ async def _replay(
 
     try:
         for version, size, plan in zip(versions, sizes, plans, strict=True):
-            source.snap = version
+            source.state = source.state.at(version)
             if target.header.size != size:
                 await resize.resize(target, size)
                 await target.fresh()
@@ -217,7 +217,7 @@ async def _replay(
             if version is not None:
                 await _snapshot(target, version)
     finally:
-        source.snap = at
+        source.state = source.state.at(at)
 
 
 async def _snapshot(target: ImageContext, version: Snapshot) -> None:

@@ -19,6 +19,7 @@ from rbd_native.cls_client import call_optional, mutate
 from rbd_native.encoding import UTime
 from rbd_native.engine import gather
 from rbd_native.image.context import ImageContext
+from rbd_native.image.exclusion import Operation
 from rbd_native.operations import bond, mirror_image, mirroring, snap_remove
 from rbd_native.operations.progress import Progress
 from rbd_native.operations.resize import trim
@@ -175,7 +176,7 @@ async def finish(
     if image is not None:
         async with _or_not(io, identifier):
             try:
-                image.stale = True
+                image.invalidate()
                 await _content(image, progress, stage)
             finally:
                 await image.close()
@@ -207,10 +208,15 @@ async def _content(image: ImageContext, progress: Progress | None, stage: Stage)
     if record is not None:
         await mirror_image.end(image, force=False)
     await mirror_image.clear(image)
-    await image.under_lock(lambda: trim(image, 0, image.header.size, progress, mark=False))
+    await image.under_lock(lambda: _trim_all(image, progress))
     if image.header.parent is not None:
         await bond.detach(image, image.header.parent)
         await snap_remove.sweep(image, image.header.parent)
+
+
+async def _trim_all(image: ImageContext, progress: Progress | None) -> None:
+    async with image.alone(Operation.TRIM), image.writes_blocked():
+        await trim(image, 0, image.header.size, progress, mark=False)
 
 
 async def gone(io: Io, oid: str) -> None:

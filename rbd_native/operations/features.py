@@ -22,6 +22,7 @@ from rbd_native.constants import (
     RBD_FLAG_OBJECT_MAP_INVALID,
 )
 from rbd_native.image.context import ImageContext
+from rbd_native.image.exclusion import Operation
 from rbd_native.object_map import ObjectState
 from rbd_native.rados.port import HEAD, RadosError, Remove
 from rbd_native.watch_notify import UpdateFeatures
@@ -48,15 +49,26 @@ async def update(image: ImageContext, features: int, *, enabled: bool) -> None:
 
 async def apply(image: ImageContext, features: int, *, enabled: bool) -> None:
     """What whoever owns the image does for :func:`update`, or anybody where it has no lock. What is so already is done."""
-    have = image.header.features
-    features &= ~have if enabled else have
-    if not features:
+    if enabled and features & RBD_FEATURE_EXCLUSIVE_LOCK and image.lock is None:
+        await _apply(image, features & ~_MAPS, enabled=True)
+        features &= _MAPS | RBD_FEATURE_JOURNALING
+        if features:
+            await image.under_lock(lambda: _apply(image, features, enabled=True))
         return
-    _check(image, features, enabled)
-    if enabled:
-        await _enable(image, features)
-    else:
-        await _disable(image, features)
+    await _apply(image, features, enabled=enabled)
+
+
+async def _apply(image: ImageContext, features: int, *, enabled: bool) -> None:
+    async with image.alone(Operation.UPDATE_FEATURES):
+        have = image.header.features
+        features &= ~have if enabled else have
+        if not features:
+            return
+        _check(image, features, enabled)
+        if enabled:
+            await _enable(image, features)
+        else:
+            await _disable(image, features)
 
 
 def _check(image: ImageContext, features: int, enabled: bool) -> None:
@@ -76,35 +88,25 @@ def _check(image: ImageContext, features: int, enabled: bool) -> None:
 
 
 async def _enable(image: ImageContext, features: int) -> None:
+    if features & _MAPS:
+        await _enable_maps(image)
     if features & RBD_FEATURE_EXCLUSIVE_LOCK:
-        await image.gate.close()
-        try:
+        async with image.writes_blocked():
             await _set(image, RBD_FEATURE_EXCLUSIVE_LOCK, on=True)
-        finally:
-            image.gate.open()
         await image.changed()
         await image.fresh()
-        if features & _MAPS:
-            await image.under_lock(lambda: _enable_maps(image))
-    elif features & _MAPS:
-        await _enable_maps(image)
 
 
 async def _enable_maps(image: ImageContext) -> None:
-    await image.gate.close()
-    try:
+    async with image.writes_blocked():
         for snap in (HEAD, *image.snapc.ids):
             await mutate(image.io, image.header_oid, cls_rbd.set_flags(_INVALID, _INVALID, snap))
         await _set(image, _MAPS, on=True)
         for oid, size in _maps(image):
             objects = image.layout.object_count(size)
             await mutate(image.io, oid, cls_rbd.object_map_resize(objects, ObjectState.NONEXISTENT))
-        image.stale = True
-        await image.fresh()
-        if image.lock is not None:
-            await image.lock.open_map()
-    finally:
-        image.gate.open()
+        image.invalidate()
+        await image.fresh()  # which loads the head's map
     await image.changed()
 
 
@@ -114,11 +116,8 @@ async def _disable(image: ImageContext, features: int) -> None:
     others = features & ~_MAPS
     if not others:
         return
-    await image.gate.close()
-    try:
+    async with image.writes_blocked():
         await _set(image, others, on=False)
-    finally:
-        image.gate.open()
     await image.changed()
     # Without the lock's feature, the handle gives the lock back as it reads the header anew, once nobody uses it: asked by
     # another client, this runs under it.
@@ -126,8 +125,7 @@ async def _disable(image: ImageContext, features: int) -> None:
 
 
 async def _disable_maps(image: ImageContext) -> None:
-    await image.gate.close()
-    try:
+    async with image.writes_blocked():
         if image.lock is not None:
             await image.lock.close_map()
         for oid, _ in _maps(image):
@@ -137,9 +135,6 @@ async def _disable_maps(image: ImageContext) -> None:
         await _set(image, _MAPS, on=False)
         for snap in (HEAD, *image.snapc.ids):
             await mutate(image.io, image.header_oid, cls_rbd.set_flags(0, _INVALID, snap))
-        image.stale = True
-    finally:
-        image.gate.open()
     await image.changed()
 
 

@@ -12,12 +12,13 @@ from __future__ import annotations
 import errno
 
 from rbd_native import cls_rbd
-from rbd_native.cls_client import call, mutate_present
+from rbd_native.cls_client import call
 from rbd_native.constants import RBD_FEATURE_DEEP_FLATTEN
 from rbd_native.engine import for_each
 from rbd_native.image import io
 from rbd_native.image.context import ImageContext
 from rbd_native.image.copyup import secure
+from rbd_native.image.exclusion import Operation
 from rbd_native.operations import bond, family, snap_remove
 from rbd_native.operations.presence import shared
 from rbd_native.operations.progress import Progress
@@ -57,17 +58,25 @@ def _parent(image: ImageContext) -> ParentImageSpec:
 
 async def apply(image: ImageContext, progress: Progress | None = None) -> None:
     """What whoever owns the image does for :func:`flatten`."""
-    spec = _parent(image)
-    await _copy(image, progress or Progress())
-    if image.stale:
-        await image.fresh()
-    free = bool(image.header.features & RBD_FEATURE_DEEP_FLATTEN) or not image.header.snapshots
-    if free:
-        await bond.detach(image, spec)
-    await mutate_present(image.io, image.header_oid, cls_rbd.parent_detach())
-    await image.changed()
+    async with image.alone(Operation.FLATTEN):
+        spec = _parent(image)
+        await _copy(image, progress or Progress())
+        async with image.alone(Operation.DETACH_PARENT):
+            free = bool(image.header.features & RBD_FEATURE_DEEP_FLATTEN) or not image.header.snapshots
+            if free:
+                await bond.detach(image, spec)
+            await _cut(image)
     if free:
         await snap_remove.sweep(image, spec)
+
+
+async def _cut(image: ImageContext) -> None:
+    try:
+        await image.update_header(cls_rbd.parent_detach())
+    except RadosError as error:
+        if error.errno != errno.ENOENT:  # an image without a lock: another client was sooner
+            raise
+        await image.changed()
 
 
 async def flatten_children(image: ImageContext, snap: int) -> None:

@@ -11,7 +11,7 @@ import re
 from typing import Any
 
 from rbd_native import cls_lock, names
-from rbd_native.cls_client import call, mutate
+from rbd_native.cls_client import call
 from rbd_native.constants import RBD_LOCK_MODE_EXCLUSIVE, RBD_LOCK_MODE_EXCLUSIVE_TRANSIENT
 from rbd_native.image.context import ImageContext
 from rbd_native.image.exclusive_lock import ExclusiveLock
@@ -31,15 +31,14 @@ async def acquire(image: ImageContext, mode: int) -> None:
         raise RadosError(errno.EOPNOTSUPP, f"lock mode {mode}")
     lock.automatic = False
     lock.transient = mode == RBD_LOCK_MODE_EXCLUSIVE_TRANSIENT
-    await lock.acquire()
+    await lock.acquire_for_good()
 
 
 async def release(image: ImageContext) -> None:
-    """Give it back, and do not take it again automatically. EINVAL where it is not held."""
+    """Give it back. Writes take it again, unless it was taken by hand before. EINVAL where it is not held."""
     lock = await _managed(image)
     if not lock.owned:
         raise RadosError(errno.EINVAL, "the exclusive lock is not held")
-    lock.automatic = False
     await lock.release()
 
 
@@ -92,14 +91,12 @@ async def lock_shared(image: ImageContext, cookie: str, tag: str) -> None:
 
 
 async def _lock(image: ImageContext, kind: LockType, cookie: str, tag: str) -> None:
-    await mutate(image.io, image.header_oid, cls_lock.lock(names.LOCK_NAME, kind, cookie, tag))
-    await image.changed()
+    await image.update_header(cls_lock.lock(names.LOCK_NAME, kind, cookie, tag))
 
 
 async def unlock(image: ImageContext, cookie: str) -> None:
     """ENOENT where this client does not hold it under the cookie."""
-    await mutate(image.io, image.header_oid, cls_lock.unlock(names.LOCK_NAME, cookie))
-    await image.changed()
+    await image.update_header(cls_lock.unlock(names.LOCK_NAME, cookie))
 
 
 async def break_lock(image: ImageContext, client: str, cookie: str) -> None:
@@ -114,8 +111,7 @@ async def break_lock(image: ImageContext, client: str, cookie: str) -> None:
     await _current(image)
     if image.settings.flag("rbd_blocklist_on_break_lock"):
         await image.fence(locker.address)
-    await mutate(image.io, image.header_oid, cls_lock.break_lock(names.LOCK_NAME, who.name, cookie))
-    await image.changed()
+    await image.update_header(cls_lock.break_lock(names.LOCK_NAME, who.name, cookie))
 
 
 Held = tuple[str, bool, list[tuple[str, str, str]]]

@@ -6,7 +6,7 @@ import errno
 
 from rbd_native import cls_rbd
 from rbd_native import header as headers
-from rbd_native.cls_client import call, mutate
+from rbd_native.cls_client import call
 from rbd_native.image.context import ImageContext
 from rbd_native.options import Level, OptionError, validate_metadata
 from rbd_native.rados.port import RadosError
@@ -36,8 +36,7 @@ async def put(image: ImageContext, key: str, value: bytes) -> None:
 async def write_in(image: ImageContext, key: str, value: bytes) -> None:
     """What whoever owns the image does for :func:`put`."""
     _validate(key, value.decode("utf-8", "surrogateescape"))
-    await mutate(image.io, image.header_oid, cls_rbd.metadata_set({key: value}))
-    await image.changed()
+    await image.update_header(cls_rbd.metadata_set({key: value}))
 
 
 def _validate(key: str, text: str) -> None:
@@ -60,12 +59,11 @@ async def remove(image: ImageContext, key: str) -> None:
 
 async def take_out(image: ImageContext, key: str) -> None:
     """What whoever owns the image does for :func:`remove`. That there is none is as good."""
-    await mutate(image.io, image.header_oid, cls_rbd.metadata_remove(key))
-    await image.changed()
+    await image.update_header(cls_rbd.metadata_remove(key))
 
 
 async def _writable(image: ImageContext) -> None:
     if image.stale:
         await image.fresh()
-    if image.frozen:
+    if image.read_only or image.snap is not None:
         raise RadosError(errno.EROFS, image.name)

@@ -265,14 +265,14 @@ async def _for_mirroring(image: ImageContext) -> AsyncIterator[None]:
     """What is done inside is mirroring itself: it may write to an image that is primary elsewhere."""
     image.serves_mirroring += 1
     try:
-        image.stale = True
+        image.invalidate()
         await image.fresh()
         yield
     finally:
         image.serves_mirroring -= 1
         if image.lock is not None and image.read_only:  # before the next read of the header finds that it has no place here
             await image.lock.release()
-        image.stale = True
+        image.invalidate()
 
 
 async def promote(image: ImageContext, *, force: bool) -> None:
@@ -320,8 +320,7 @@ async def resync(image: ImageContext) -> None:
     if asked is not None and not _readable(asked):
         raise RadosError(errno.EBADMSG, f"{image.header_oid}: {key}")
     value = json.dumps({_RESYNC: True}).encode()
-    await mutate(image.io, image.header_oid, cls_rbd.metadata_set({key: value}))
-    await image.changed()
+    await image.update_header(cls_rbd.metadata_set({key: value}))
 
 
 def _readable(raw: bytes) -> bool:

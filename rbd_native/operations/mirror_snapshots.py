@@ -20,6 +20,7 @@ from rbd_native.cls_client import mutate
 from rbd_native.constants import RBD_FEATURE_NON_PRIMARY, RBD_SNAP_CREATE_SKIP_QUIESCE
 from rbd_native.header import Snapshot
 from rbd_native.image.context import ImageContext
+from rbd_native.image.exclusion import Operation
 from rbd_native.operations import erase, mirroring, rollback, snap_remove, snapshots
 from rbd_native.rados.port import HEAD, RadosError
 from rbd_native.types import MirrorImage, MirrorSnapshotNamespace, MirrorSnapshotState
@@ -109,7 +110,7 @@ async def _prune(image: ImageContext, peers: set[str]) -> None:
         except RadosError as error:
             if error.errno not in (errno.ENOENT, errno.EINVAL):  # somebody else has done it, or is about to
                 raise
-            image.stale = True
+            image.invalidate()
             await image.fresh()
 
 
@@ -148,8 +149,7 @@ async def unlink(image: ImageContext, snap: int, peer: str) -> None:
     if kind.mirror_peer_uuids <= {peer} and not newest:
         await snap_remove.remove(image, snapshot)
     elif peer in kind.mirror_peer_uuids:
-        await mutate(image.io, image.header_oid, cls_rbd.mirror_image_snapshot_unlink_peer(snap, peer))
-        await image.changed()
+        await image.update_header(cls_rbd.mirror_image_snapshot_unlink_peer(snap, peer))
     if image.stale:
         await image.fresh()
 
@@ -158,14 +158,17 @@ async def unlink(image: ImageContext, snap: int, peer: str) -> None:
 
 
 async def _keep_from_writing(image: ImageContext) -> None:
+    """What has begun to be written comes before it, and is in the snapshot that follows; nothing comes after it."""
     request = cls_rbd.set_features(RBD_FEATURE_NON_PRIMARY, RBD_FEATURE_NON_PRIMARY)
-    await mutate(image.io, image.header_oid, request)
+    async with image.alone(Operation.CHANGE_PRIMARY):
+        async with image.writes_blocked():
+            await mutate(image.io, image.header_oid, request)
+        await image.changed()
 
 
 async def let_write(image: ImageContext) -> None:
     """Whoever has the image open hears of it."""
-    await mutate(image.io, image.header_oid, cls_rbd.set_features(0, RBD_FEATURE_NON_PRIMARY))
-    await image.changed()
+    await image.update_header(cls_rbd.set_features(0, RBD_FEATURE_NON_PRIMARY))
 
 
 async def demote(image: ImageContext, record: MirrorImage) -> None:

@@ -20,6 +20,7 @@ from rbd_native.constants import (
 )
 from rbd_native.engine import for_each
 from rbd_native.image.context import ImageContext
+from rbd_native.image.exclusion import Operation
 from rbd_native.object_map import BitVector, ObjectState
 from rbd_native.operations.presence import listed, listing_pays
 from rbd_native.operations.progress import Progress
@@ -54,10 +55,9 @@ def _check(image: ImageContext) -> None:
 
 async def apply(image: ImageContext, progress: Progress | None = None) -> None:
     """What whoever owns the image does for :func:`rebuild`."""
-    _check(image)
-    check_map(image, image.header.size)
-    await image.gate.close()
-    try:
+    async with image.alone(Operation.REBUILD_OBJECT_MAP), image.writes_blocked():
+        _check(image)
+        check_map(image, image.header.size)
         bits = BitVector(image.layout.object_count(image.header.size))
         await _examine(image, bits, progress or Progress())
         held = cls_lock.assert_locked(names.LOCK_NAME, LockType.EXCLUSIVE, "", "")
@@ -66,21 +66,17 @@ async def apply(image: ImageContext, progress: Progress | None = None) -> None:
         if image.lock is not None:  # kept up before it is called valid
             await image.lock.open_map(raw)
         await mutate(image.io, image.header_oid, cls_rbd.set_flags(0, _FLAGS))
-        image.stale = True
-        await image.fresh()
-    finally:
-        image.gate.open()
     await image.changed()
 
 
 async def _snapshot(image: ImageContext, snap: int, size: int, progress: Progress) -> None:
     """A snapshot does not change: no write need be kept out."""
-    check_map(image, size)
-    bits = BitVector(image.layout.object_count(size))
-    await _examine(image, bits, progress, snap)
-    await image.io.write(names.object_map(image.id, snap), [WriteFull(bits.encode())])
-    await mutate(image.io, image.header_oid, cls_rbd.set_flags(0, _FLAGS, snap))
-    await image.changed()
+    async with image.alone(Operation.REBUILD_OBJECT_MAP):
+        check_map(image, size)
+        bits = BitVector(image.layout.object_count(size))
+        await _examine(image, bits, progress, snap)
+        await image.io.write(names.object_map(image.id, snap), [WriteFull(bits.encode())])
+        await image.update_header(cls_rbd.set_flags(0, _FLAGS, snap))
 
 
 async def _examine(image: ImageContext, bits: BitVector, progress: Progress, snap: int = HEAD) -> None:

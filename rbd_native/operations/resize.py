@@ -2,7 +2,8 @@
 
 Growing is one step. Shrinking first gives up the data beyond the new end, the whole objects and then the tails of those
 that remain, and only then lowers the size: a client that dies in between leaves an image of the old size whose end
-reads as zeros, and doing it again finishes it. No write overlaps a resize.
+reads as zeros, and doing it again finishes it. No write overlaps a resize, and none goes by
+the old size after it, also where it fails and may have been done all the same.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from rbd_native.constants import RBD_FEATURE_OBJECT_MAP, RBD_MAX_OBJECT_MAP_OBJE
 from rbd_native.engine import for_each
 from rbd_native.image.context import ImageContext
 from rbd_native.image.copyup import secure
+from rbd_native.image.exclusion import Operation
 from rbd_native.object_map import ObjectState
 from rbd_native.operations.presence import candidates
 from rbd_native.operations.progress import Progress
@@ -56,26 +58,28 @@ async def apply(
     image: ImageContext, size: int, *, allow_shrink: bool, progress: Progress | None = None
 ) -> None:
     """What whoever owns the image does for :func:`resize`."""
-    if size < image.header.size and not allow_shrink:
-        raise RadosError(errno.EINVAL, "the image would shrink")
-    check_map(image, size)
-    if size == image.header.size:
-        return
-    await image.gate.close()
-    try:
-        objects, keeper = image.layout.object_count(size), image.head_map
-        if size < image.header.size:
-            await trim(image, size, image.header.size, progress)
-        elif keeper is not None:
-            await keeper.resize(objects)  # a map that is longer than need be does no harm
-        step = header_v1.set_size(size) if image.old_format else cls_rbd.set_size(size).step
-        await image.io.write(image.header_oid, [step])
-        if size < image.header.size and keeper is not None:
-            await keeper.resize(objects)
-        image.stale = True
-    finally:
-        image.gate.open()
-    await image.changed()
+    async with image.alone(Operation.RESIZE):
+        if size < image.header.size and not allow_shrink:
+            raise RadosError(errno.EINVAL, "the image would shrink")
+        check_map(image, size)
+        if size == image.header.size:
+            return
+        async with image.writes_blocked():
+            await set_size(image, size, progress)
+        await image.changed()
+
+
+async def set_size(image: ImageContext, size: int, progress: Progress | None = None) -> None:
+    """The steps of it, with writes blocked."""
+    objects, keeper, before = image.layout.object_count(size), image.head_map, image.header.size
+    if size < before:
+        await trim(image, size, before, progress)
+    elif keeper is not None:
+        await keeper.resize(objects)  # a map that is longer than need be does no harm
+    step = header_v1.set_size(size) if image.old_format else cls_rbd.set_size(size).step
+    await image.io.write(image.header_oid, [step])
+    if size < before and keeper is not None:
+        await keeper.resize(objects)
 
 
 async def trim(

@@ -15,6 +15,7 @@ from rbd_native.cls_client import call
 from rbd_native.engine import for_each
 from rbd_native.header import Snapshot
 from rbd_native.image.context import ImageContext
+from rbd_native.image.exclusion import Operation
 from rbd_native.image.head_map import HeadMap
 from rbd_native.object_map import BitVector, ObjectMapCorrupt, ObjectState
 from rbd_native.operations import resize, snapshots
@@ -31,26 +32,25 @@ async def rollback(image: ImageContext, name: str, progress: Progress | None = N
     if image.snap is not None:
         raise RadosError(errno.EROFS, f"{image.name} is set to a snapshot")
     snapshots.named(image, name)
-    await image.under_lock(lambda: apply(image, name, snapshots.USER, progress))
+    # A living owner is not asked for the lock: whoever works with the image is not to lose what it works on.
+    await image.under_lock(lambda: apply(image, name, snapshots.USER, progress), ask=False)
 
 
 async def apply(
     image: ImageContext, name: str, namespace: SnapshotNamespace, progress: Progress | None = None
 ) -> None:
     """What whoever owns the image does for :func:`rollback`."""
-    if image.stale:
-        await image.fresh()
-    snapshot = snapshots.named(image, name, namespace)
-    if snapshot.info.image_size != image.header.size:
-        await resize.apply(image, snapshot.info.image_size, allow_shrink=True)
-        await image.fresh()
-    await image.gate.close()
-    try:
-        await _objects(image, snapshot, progress or Progress())
-        image.stale = True
-    finally:
-        image.gate.open()
-    await image.changed()
+    async with image.alone(Operation.ROLLBACK):
+        async with image.writes_blocked():
+            snapshot = snapshots.named(image, name, namespace)
+            size = snapshot.info.image_size
+            if size != image.header.size:
+                resize.check_map(image, size)
+                await resize.set_size(image, size)
+                await image.changed()
+                await image.fresh()
+            await _objects(image, snapshot, progress or Progress())
+        await image.changed()
 
 
 async def _objects(image: ImageContext, snapshot: Snapshot, progress: Progress) -> None:

@@ -12,10 +12,11 @@ from typing import Any
 from rbd_native import cls_rbd, names
 from rbd_native import header as headers
 from rbd_native.cls_client import call, mutate
-from rbd_native.constants import RBD_FEATURE_OBJECT_MAP
+from rbd_native.constants import RBD_FEATURE_FAST_DIFF, RBD_FEATURE_JOURNALING, RBD_FEATURE_OBJECT_MAP
 from rbd_native.engine import gather
 from rbd_native.header import Snapshot
 from rbd_native.image.context import ImageContext
+from rbd_native.image.exclusion import Operation
 from rbd_native.object_map import BitVector, ObjectMapCorrupt
 from rbd_native.operations import bond, erase, mirror_state
 from rbd_native.operations.snapshots import named, with_id, writable
@@ -41,11 +42,21 @@ async def remove(image: ImageContext, snapshot: Snapshot) -> None:
     await writable(image)
     _unprotected(image, snapshot)
     info = snapshot.info
+    if not _needs_owner(image):
+        async with image.unsure_on_failure():
+            await apply_remove(image, info.name, info.namespace)
+        return
     await image.requests.carry_out(
         lambda request: SnapRemove(info.name, info.namespace, request),
         lambda: apply_remove(image, info.name, info.namespace),
         done_before=errno.ENOENT,
     )
+
+
+def _needs_owner(image: ImageContext) -> bool:
+    """Whether the owner of the lock has to do it, who keeps the head's object map: what a snapshot saw change goes into
+    it."""
+    return bool(image.header.features & (RBD_FEATURE_FAST_DIFF | RBD_FEATURE_JOURNALING))
 
 
 def _unprotected(image: ImageContext, snapshot: Snapshot) -> None:
@@ -55,16 +66,23 @@ def _unprotected(image: ImageContext, snapshot: Snapshot) -> None:
 
 async def apply_remove(image: ImageContext, name: str, namespace: SnapshotNamespace) -> None:
     """What whoever owns the image does for :func:`remove`."""
-    snapshot = named(image, name, namespace)
+    async with image.alone(Operation.SNAP_REMOVE, locked=_needs_owner(image)):
+        parent = await _remove(image, named(image, name, namespace))
+    if parent is not None:
+        await sweep(image, parent)
+
+
+async def _remove(image: ImageContext, snapshot: Snapshot) -> ParentImageSpec | None:
+    """The parent that the image is not bound to any more, if that is so."""
     _unprotected(image, snapshot)
     snap = snapshot.info.id
     looking: list[Coroutine[Any, Any, Any]] = [_kept_by_clones(image, snap), _map_of(image, snap)]
     kept, removed = await gather(looking, 2)
     if kept:
-        if isinstance(namespace, TrashSnapshotNamespace):
+        if isinstance(snapshot.info.namespace, TrashSnapshotNamespace):
             raise RadosError(errno.EBUSY, f"{image.name}@{snap} has clones")
         await image.changed()
-        return
+        return None
     parent = image.header.parent if _alone_bound(image, snapshot) else None
     if parent is not None:
         await bond.detach(image, parent)
@@ -72,12 +90,9 @@ async def apply_remove(image: ImageContext, name: str, namespace: SnapshotNamesp
     if _of_mirroring(snapshot.info):
         await mirror_state.remove(image, snap)
     await gather([_drop_map(image, snap), _give_up(image, snap)], 2)
-    await mutate(
-        image.io, image.header_oid, cls_rbd.snap_remove(name) if image.old_format else cls_rbd.snapshot_remove(snap)
-    )
-    await image.changed()
-    if parent is not None:
-        await sweep(image, parent)
+    request = cls_rbd.snap_remove(snapshot.info.name) if image.old_format else cls_rbd.snapshot_remove(snap)
+    await image.update_header(request)
+    return parent
 
 
 async def _kept_by_clones(image: ImageContext, snap: int) -> bool:

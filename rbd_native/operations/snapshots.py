@@ -20,6 +20,7 @@ from rbd_native.constants import (
 from rbd_native.engine import gather
 from rbd_native.header import Snapshot
 from rbd_native.image.context import ImageContext
+from rbd_native.image.exclusion import Operation
 from rbd_native.operations import family, mirror_state
 from rbd_native.operations.quiesce import quiesce, unquiesce
 from rbd_native.rados.port import RadosError, Read, WriteFull
@@ -113,17 +114,18 @@ async def apply_create(image: ImageContext, name: str, namespace: SnapshotNamesp
 
 async def take(image: ImageContext, name: str, namespace: SnapshotNamespace, flags: int) -> int:
     """Take it, as the owner of the image; its id. `flags` as in a message."""
+    async with image.alone(Operation.SNAP_CREATE):
+        return await _take(image, name, namespace, flags)
+
+
+async def _take(image: ImageContext, name: str, namespace: SnapshotNamespace, flags: int) -> int:
     _absent(image, name, namespace)
     request = image.requests.new_id()
     asks = not flags & SNAP_SKIP_QUIESCE
     snap = await _id_in_quiet(image, request, flags) if asks else await image.data_io.snap_create()
     try:
-        await image.gate.close()
-        try:
+        async with image.writes_blocked():  # who passes after it carries the new snapshot, however far this came
             snap = await _record(image, name, namespace, snap, with_map=not flags & SNAP_SKIP_OBJECT_MAP)
-        finally:
-            image.stale = True  # before any write can pass: each must carry the new snapshot, however far this came
-            image.gate.open()
     except BaseException:
         if asks:
             await unquiesce(image, request)
@@ -206,8 +208,7 @@ async def rename(image: ImageContext, name: str, new_name: str) -> None:
 async def apply_rename(image: ImageContext, snap: int, new_name: str) -> None:
     with_id(image, snap)
     rename_it = cls_rbd.snap_rename if image.old_format else cls_rbd.snapshot_rename
-    await mutate(image.io, image.header_oid, rename_it(snap, new_name))
-    await image.changed()
+    await image.update_header(rename_it(snap, new_name))
 
 
 async def protect(image: ImageContext, name: str) -> None:
@@ -243,8 +244,7 @@ def _need_layering(image: ImageContext) -> None:
 
 
 async def _protection(image: ImageContext, snapshot: Snapshot, status: ProtectionStatus) -> None:
-    await mutate(image.io, image.header_oid, _status(snapshot, status))
-    await image.changed()
+    await image.update_header(_status(snapshot, status))
 
 
 def _status(snapshot: Snapshot, status: ProtectionStatus) -> ClassCall[None]:

@@ -8,6 +8,7 @@ from rbd_native import cls_rbd
 from rbd_native.engine import for_each
 from rbd_native.image.context import ImageContext
 from rbd_native.image.copyup import has_parent_at
+from rbd_native.image.exclusion import Operation
 from rbd_native.object_map import ObjectState
 from rbd_native.operations.presence import candidates
 from rbd_native.operations.progress import Progress
@@ -40,6 +41,11 @@ def _check(image: ImageContext, sparse_size: int) -> None:
 
 async def apply(image: ImageContext, sparse_size: int, progress: Progress | None = None) -> None:
     """What whoever owns the image does for :func:`sparsify`."""
+    async with image.alone(Operation.SPARSIFY):
+        await _objects(image, sparse_size, progress)
+
+
+async def _objects(image: ImageContext, sparse_size: int, progress: Progress | None) -> None:
     _check(image, sparse_size)
     report = progress or Progress()
     count = image.layout.object_count(image.header.size)

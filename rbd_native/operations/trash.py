@@ -58,7 +58,7 @@ async def opened(
     if image.read_only and await mirroring.record(io, identifier) is None:
         # What kept others from writing was left behind by a client that died while it ended the mirroring.
         image.serves_mirroring = 1
-        image.stale = True
+        image.invalidate()
     return image
 
 

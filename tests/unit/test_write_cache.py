@@ -5,7 +5,7 @@ import itertools
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rbd_native.engine import Task, run
+from rbd_native.engine import Task, awaited, run
 from rbd_native.image.gate import WriteGate
 from rbd_native.image.pieces import Pieces
 
@@ -55,10 +55,10 @@ def test_run_of_writes_is_one() -> None:
 
 
 def test_a_share_holds_the_gate_that_is_closing() -> None:
-    """Bytes that a writer inside leaves behind are waited for, though the closing began before he left them."""
+    """Bytes that a writer inside leaves behind are waited for, though the closing began before it left them."""
     gate = WriteGate()
     epoch = run(gate.enter())
-    closing = Task(gate.close()).launch()
+    closing = Task(awaited(gate.close())).launch()
     gate.share(epoch)
     gate.leave(epoch)
     assert not closing.finished
