@@ -113,7 +113,7 @@ def shortest(calls: list[Calls], fails: Callable[[list[Calls]], bool]) -> list[C
 
 
 # What the embedded OSD does as the newest release does it, and the installed one does otherwise.
-_UNKNOWN_KEYS = () if told(GROUP_SNAP_ORDER) else (b"snap_order_",)
+_UNKNOWN_KEYS = () if told(GROUP_SNAP_ORDER) else (b"snap_order_", b"snap_max_order")
 _LISTED_TOO_SOON = {-told(LISTED_TOO_SOON, NEWEST): -told(LISTED_TOO_SOON)}
 
 

@@ -76,8 +76,8 @@ class _View:
                 found[f"{self._roles[int(pool, 16)]}: {self._images[identifier]}"] = exact(u8, value)
             elif kind == "snap":
                 if told(GROUP_SNAP_ORDER):
-                    name = self._group_snaps[rest.removeprefix("order_")]
-                    found[f"place of {name}"] = exact(u64, value)
+                    snap_id = rest.removeprefix("order_")
+                    found[f"place of {self._group_snaps.get(snap_id, snap_id)}"] = exact(u64, value)
             else:
                 record = exact(GroupSnapshot, value)
                 assert (kind, rest) == ("snapshot", record.id)

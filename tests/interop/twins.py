@@ -23,6 +23,7 @@ from tests.releases import (
     NEWEST,
     NOT_MIRRORED,
     NOT_UTF8,
+    PARENT_BY_ID,
     VERSION_AS_BYTES,
     told,
 )
@@ -48,8 +49,9 @@ def outcome(call: Callable[[], Any]) -> Outcome:
         return Outcome(type(error).__name__, None)
 
 
-_OTHERWISE: tuple[tuple[str, str, str, tuple[str, int]], ...] = (
-    (NOT_MIRRORED, "error (promoting|resync)", "InvalidArgument", ("ImageNotFound", errno.ENOENT)),
+_OTHERWISE: tuple[tuple[str, str, str, tuple[str, int | None]], ...] = (
+    (NOT_MIRRORED, "error (promoting|to resync)", "InvalidArgument", ("ImageNotFound", errno.ENOENT)),
+    (PARENT_BY_ID, "", "TypeError", ("InvalidArgument", None)),
     (MODE_OF_LOCK_FIRST, "error acquiring lock", "InvalidArgument", ("OperationNotSupported", errno.EOPNOTSUPP)),
 )
 """What an older librbd may raise where ours raises something else: the difference, our words, and both."""

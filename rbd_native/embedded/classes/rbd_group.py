@@ -1,5 +1,5 @@
 """Class `rbd`, `rbd_group_header.<id>`: keys `image_<pool, 16 hex digits>_<image id>`, `snapshot_<id>` and
-`snap_order_<id>` (u64: the place of that snapshot in time).
+`snap_order_<id>` (u64: the place of that snapshot in time), `snap_max_order` (u64: the last place that was given).
 
 Group directories are those of :mod:`rbd_native.embedded.classes.rbd_directory`.
 """
@@ -11,12 +11,13 @@ import errno
 from rbd_native import cls_rbd
 from rbd_native.embedded.classes import omap
 from rbd_native.embedded.objclass import ClassError, ObjectContext, handles
-from rbd_native.encoding import u8, u64
+from rbd_native.encoding import encode, u8, u64
 from rbd_native.types import GroupImageSpec, GroupImageStatus, GroupSnapshot, GroupSnapshotState
 
 _IMAGE = b"image_"
 _SNAPSHOT = b"snapshot_"
 _ORDER = b"snap_order_"
+_MAX_ORDER = b"snap_max_order"
 
 
 def _image_key(spec: GroupImageSpec) -> bytes:
@@ -71,8 +72,8 @@ def group_snap_set(context: ObjectContext, snapshot: GroupSnapshot) -> None:
     if snapshot.state == GroupSnapshotState.INCOMPLETE and snapshot.id in snapshots:
         raise ClassError(errno.EEXIST)
     if snapshot.state == GroupSnapshotState.INCOMPLETE:  # a new one
-        places = [omap.parse(u64, raw) for raw in context.omap_all(_ORDER).values()]
-        omap.put(context, omap.key(_ORDER, snapshot.id), max(places, default=0) + 1, u64)
+        place = omap.find(context, _MAX_ORDER, u64, 0) + 1
+        context.set_omap({_MAX_ORDER: encode(place, u64), omap.key(_ORDER, snapshot.id): encode(place, u64)})
     omap.put(context, omap.key(_SNAPSHOT, snapshot.id), snapshot)
 
 

@@ -1,7 +1,7 @@
 """Class `rbd`, `rbd_mirroring` and `rbd_mirror_leader`: what is mirrored, with whom, and which daemon does
 it.
 
-Keys: `mirror_uuid` (raw), `mirror_mode`, `mirror_remote_namespace`, `mirror_peer_<uuid>`, `image_<id>` and
+Keys: `mirror_uuid` (raw), `mirror_mode`, `remote_namespace`, `mirror_peer_<uuid>`, `image_<id>` and
 `global_<global id>` (the id); `instance_<id>` (empty), `image_map_<global id>`.
 """
 
@@ -27,7 +27,7 @@ from rbd_native.types import (
 
 _UUID = b"mirror_uuid"
 _MODE = b"mirror_mode"
-_REMOTE_NAMESPACE = b"mirror_remote_namespace"
+_REMOTE_NAMESPACE = b"remote_namespace"
 _PEER = b"mirror_peer_"
 _GLOBAL = b"global_"
 _INSTANCE = b"instance_"
