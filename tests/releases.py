@@ -29,6 +29,7 @@ FROM_ZERO: Final = "diff_iterate from snapshot id 0"
 CUT_OFF: Final = "diff_iterate: a range that neither version has"
 PARENT_BY_ID: Final = "clone of a snapshot given by its id"
 FORMAT_ZERO: Final = "clone_format=0"
+STATUS_OF_NEW: Final = "class rbd: mirror_image_status_set of an image that is just being made"
 REMOVAL_TAKES_AN_ID: Final = "removing a self-managed snapshot uses up an id of the pool"
 KEY_LENGTH: Final = "characters of a key of cephx, in base64"
 SIZE_UNITS: Final = "an option's size is spelt 1K, 1Ki, 1KB or 1KiB; before: 1K and any one character"
@@ -45,6 +46,7 @@ DIFFERENCES: Final[dict[str, dict[int, Any]]] = {
     REMOTE_NAMESPACE: {16: False, 20: True},
     INIT_ONLY: {16: False, 20: True},
     LISTED_TOO_SOON: {16: errno.ENOENT, 20: errno.EIO},
+    STATUS_OF_NEW: {16: False, 20: True},
     REMOVAL_TAKES_AN_ID: {16: True, 20: False},
     KEY_LENGTH: {16: 40, 20: 60},
     # What librbd and its binding answer: a value, or an exception by its name.

@@ -33,7 +33,7 @@ from rbd_native.types import (
 )
 from tests.class_methods import LONG, METHODS, SELF, Calls, Kind, Target, explain, sequence, shortest, show
 from tests.cluster import CephCluster
-from tests.releases import GROUP_SNAP_ORDER, INIT_ONLY, REMOTE_NAMESPACE, told
+from tests.releases import GROUP_SNAP_ORDER, INIT_ONLY, REMOTE_NAMESPACE, STATUS_OF_NEW, told
 from tests.values import Seeded
 
 SINCE = {
@@ -378,6 +378,8 @@ def _known(kind: Kind) -> Kind:
     domains = dict(kind.domains)
     if "mode" in domains and not told(INIT_ONLY):
         domains["mode"] = [mode for mode in domains["mode"] if mode != MirrorMode.INIT_ONLY]
+    if not told(STATUS_OF_NEW):
+        domains["MirrorImage.state"] = [state for state in MirrorImageState if state != MirrorImageState.CREATING]
     return kind._replace(methods=methods, domains=domains)
 
 

@@ -75,9 +75,9 @@ class _View:
                 assert len(pool) == 16
                 found[f"{self._roles[int(pool, 16)]}: {self._images[identifier]}"] = exact(u8, value)
             elif kind == "snap":
-                if told(GROUP_SNAP_ORDER):
-                    snap_id = rest.removeprefix("order_")
-                    found[f"place of {self._group_snaps.get(snap_id, snap_id)}"] = exact(u64, value)
+                snap_id = rest.removeprefix("order_")
+                if told(GROUP_SNAP_ORDER) and snap_id in self._group_snaps:  # the last place counts what failed, too
+                    found[f"place of {self._group_snaps[snap_id]}"] = exact(u64, value)
             else:
                 record = exact(GroupSnapshot, value)
                 assert (kind, rest) == ("snapshot", record.id)
