@@ -57,7 +57,8 @@ class Side:
             return type(error).__name__
 
 
-_SIDES = ("embedded", pytest.param("ceph", marks=pytest.mark.ceph), pytest.param("librbd", marks=pytest.mark.ceph))
+OURS = ("embedded", pytest.param("ceph", marks=pytest.mark.ceph))
+_SIDES = (*OURS, pytest.param("librbd", marks=pytest.mark.ceph))
 
 
 @pytest.fixture(params=_SIDES)
@@ -66,6 +67,8 @@ def side(request: pytest.FixtureRequest) -> Iterator[Side]:
         with embedded_backend() as embedded:
             yield Side("embedded", embedded, rbd_native)
         return
-    module = pytest.importorskip("rbd") if request.param == "librbd" else rbd_native
+    module: Any = rbd_native
+    if request.param == "librbd":
+        import rbd as module
     with ceph_backend(request.getfixturevalue("ceph"), f"faults-{next(_numbers)}") as real:
         yield Side(request.param, real, module)
