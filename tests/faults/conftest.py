@@ -1,5 +1,6 @@
 """Sides: who answers. rbd_native on either kind of cluster, and librbd, which says what is right."""
 
+import importlib
 import itertools
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -67,8 +68,6 @@ def side(request: pytest.FixtureRequest) -> Iterator[Side]:
         with embedded_backend() as embedded:
             yield Side("embedded", embedded, rbd_native)
         return
-    module: Any = rbd_native
-    if request.param == "librbd":
-        import rbd as module
+    module = importlib.import_module("rbd" if request.param == "librbd" else "rbd_native")
     with ceph_backend(request.getfixturevalue("ceph"), f"faults-{next(_numbers)}") as real:
         yield Side(request.param, real, module)
