@@ -255,8 +255,8 @@ def user(db: sqlite3.Connection, entity: str, caps: Mapping[str, str]) -> str:
     db.execute("CREATE TABLE IF NOT EXISTS auth (entity TEXT PRIMARY KEY, key TEXT, caps TEXT) WITHOUT ROWID")
     found = db.execute("SELECT key, caps FROM auth WHERE entity = ?", (entity,)).fetchone()
     if found is None:
-        # As Ceph's: type 1 (AES), when it was made, 16 bytes of secret.
-        raw = struct.pack("<HIIH", 1, *divmod(time.time_ns(), 10**9), 16) + secrets.token_bytes(16)
+        # As Ceph's: type 2 (AES of 256 bits), when it was made, 32 bytes of secret.
+        raw = struct.pack("<HIIH", 2, *divmod(time.time_ns(), 10**9), 32) + secrets.token_bytes(32)
         found = base64.b64encode(raw).decode(), json.dumps(dict(caps))
         db.execute("INSERT INTO auth VALUES (?, ?, ?)", (entity, *found))
     has: dict[str, str] = json.loads(found[1])

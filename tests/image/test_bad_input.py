@@ -1,7 +1,7 @@
 """Images whose stored metadata is bad: each value cut short at each length, garbage, missing and misnamed
 keys. Whatever is done with them ends soon, well or with an error of this library, and changes nothing that is stored.
 
-A name or value that is not UTF-8 is a UnicodeDecodeError, as it is in the binding.
+A value that is not UTF-8 is a UnicodeDecodeError, as it is in the binding.
 """
 
 import contextlib
