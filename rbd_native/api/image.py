@@ -146,8 +146,11 @@ class Image(AioMethods, CopyMethods, DiffMethods, FamilyMethods, LockMethods, Mi
             self.name = shown(self._context.name)
 
     def opening(self) -> Completion:
-        """Of an image that :meth:`RBD.aio_open_image` opens: when it is open."""
-        return self._opening
+        """Of an image that :meth:`RBD.aio_open_image` opens: when it is open. To be asked once: the image does not keep it,
+        and what it holds on to, for as long as it is open."""
+        completion = self._opening
+        del self._opening
+        return completion
 
     @property
     def _image(self) -> ImageContext:

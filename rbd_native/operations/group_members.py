@@ -78,9 +78,10 @@ async def add(io: Io, group: str, image_io: Io, name: str) -> None:
     request = cls_rbd.image_group_add(GroupSpec(io.pool_id, group_id))
     try:
         await mutate(image_io, names.header(link.image_id), request)
-    except RadosError:
-        with contextlib.suppress(RadosError):  # the reason is the error above; an incomplete link can be removed
-            await mutate(io, names.group_header(group_id), cls_rbd.group_image_remove(link))
+    except RadosError as error:
+        if not error.unanswered:  # else the image may know of the group by now
+            with contextlib.suppress(RadosError):  # the reason is the error above; an incomplete link can be removed
+                await mutate(io, names.group_header(group_id), cls_rbd.group_image_remove(link))
         raise
     await _tell(image_io, link.image_id)
     await _link(io, group_id, link, GroupImageLinkState.ATTACHED)

@@ -53,6 +53,8 @@ async def apply(image: ImageContext, destination: str) -> None:
         try:
             await mutate(io, names.DIRECTORY, cls_rbd.dir_rename_image(source, destination, image.id))
         except RadosError as error:
+            if error.unanswered:  # the directory may lead there by now
+                raise
             with contextlib.suppress(RadosError):  # the reason is the error above; a spare id object does no harm
                 await io.write(names.image_id(destination), [Remove()])
             now = await call_optional(io, names.DIRECTORY, cls_rbd.dir_get_name(image.id), source)

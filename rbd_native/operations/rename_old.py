@@ -56,9 +56,10 @@ async def _left_over(image: ImageContext, destination: str) -> bool:
 async def _relist(io: Io, source: str, destination: str) -> None:
     try:
         await header_v1.relist(io, add=destination, remove=source)
-    except RadosError:
-        with contextlib.suppress(RadosError):  # the reason is the error above; the same rename goes on from here
-            await erase.gone(io, names.old_header(destination))
+    except RadosError as error:
+        if not error.unanswered:
+            with contextlib.suppress(RadosError):  # the reason is the error above; the same rename goes on from here
+                await erase.gone(io, names.old_header(destination))
         raise
 
 

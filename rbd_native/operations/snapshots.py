@@ -11,7 +11,7 @@ from collections.abc import Coroutine
 from typing import Any
 
 from rbd_native import cls_rbd, names
-from rbd_native.cls_client import ClassCall, call, mutate
+from rbd_native.cls_client import ClassCall, call, call_optional, mutate
 from rbd_native.constants import (
     RBD_FEATURE_LAYERING,
     RBD_SNAP_CREATE_IGNORE_QUIESCE_ERROR,
@@ -186,12 +186,24 @@ async def _add(image: ImageContext, name: str, namespace: SnapshotNamespace, sna
         reply = await image.io.write(image.header_oid, [record.step]).bare()
         if reply.rv == 0:
             return snap
+        error = RadosError(-reply.rv, image.header_oid, reply)
+        if error.unanswered:  # then the id stays taken: the record may have it, now or later
+            if await _is_recorded(image, name, snap):
+                return snap
+            raise error
         await image.data_io.snap_remove(snap)
         if reply.rv != -errno.ESTALE or snap < newest:
-            raise RadosError(-reply.rv, image.header_oid, reply)
+            raise error
         asking: ClassCall[Any] = cls_rbd.snap_list() if old else cls_rbd.get_snapcontext()
         newest, _ = await call(image.io, image.header_oid, asking)
         snap = await image.data_io.snap_create()
+
+
+async def _is_recorded(image: ImageContext, name: str, snap: int) -> bool:
+    if image.old_format:
+        _, snapshots = await call(image.io, image.header_oid, cls_rbd.snap_list())
+        return any(number == snap for number, _, _ in snapshots)
+    return await call_optional(image.io, image.header_oid, cls_rbd.snapshot_get(snap), None) is not None
 
 
 # --- rename and protect ----------------------------------------------------------------------------------------------

@@ -42,6 +42,12 @@ class RadosError(Exception):
         self.errno = code
         self.reply = reply
 
+    @property
+    def unanswered(self) -> bool:
+        """Whether it may have been done all the same, now or later: no answer came. Then nothing may be undone that must
+        not be undone where it was done."""
+        return self.errno == errno.ETIMEDOUT
+
 
 class Capability(IntFlag):
     """What an adapter cannot do everywhere. Without it the steps or calls named raise or answer -EOPNOTSUPP."""

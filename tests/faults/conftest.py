@@ -1,5 +1,6 @@
 """Sides: who answers. rbd_native on either kind of cluster, and librbd, which says what is right."""
 
+import importlib
 import itertools
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -57,7 +58,8 @@ class Side:
             return type(error).__name__
 
 
-_SIDES = ("embedded", pytest.param("ceph", marks=pytest.mark.ceph), pytest.param("librbd", marks=pytest.mark.ceph))
+OURS = ("embedded", pytest.param("ceph", marks=pytest.mark.ceph))
+_SIDES = (*OURS, pytest.param("librbd", marks=pytest.mark.ceph))
 
 
 @pytest.fixture(params=_SIDES)
@@ -66,6 +68,6 @@ def side(request: pytest.FixtureRequest) -> Iterator[Side]:
         with embedded_backend() as embedded:
             yield Side("embedded", embedded, rbd_native)
         return
-    module = pytest.importorskip("rbd") if request.param == "librbd" else rbd_native
+    module = importlib.import_module("rbd" if request.param == "librbd" else "rbd_native")
     with ceph_backend(request.getfixturevalue("ceph"), f"faults-{next(_numbers)}") as real:
         yield Side(request.param, real, module)

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from rbd_native.rados.connect import port_for
-from tests.faults.conftest import Side
+from tests.faults.conftest import OURS, Side
 
 
 @pytest.fixture
@@ -34,9 +34,8 @@ def listed(side: Side, image: Any) -> list[Any]:
     ]
 
 
+@pytest.mark.parametrize("side", OURS, indirect=True)
 def test_a_pool_that_is_deleted_after_it_was_listed(side: Side, parent: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    if not side.ours:
-        pytest.skip("librbd's look at the pools cannot be held up")
     other = side.backend.create_pool()
     side.client.wait_for_latest_osdmap()
     number = side.client.pool_lookup(other)

@@ -11,17 +11,15 @@ from typing import Any
 
 import pytest
 
-from tests.faults.conftest import Side
+from rbd_native.cls_client import mutate
+from tests.faults.conftest import OURS, Side
 
 ROUNDS = 6
 MIB = 1 << 20
 
 
-@pytest.fixture(autouse=True)
-def only_ours(side: Side) -> None:
-    """librbd itself may answer ImageBusy to all who remove an image, or hang."""
-    if not side.ours:
-        pytest.skip("rbd_native alone keeps this whatever the order")
+# librbd itself may answer ImageBusy to all who remove an image, or hang: it is not asked.
+pytestmark = pytest.mark.parametrize("side", OURS, indirect=True)
 
 
 def at_once(side: Side, calls: Sequence[Callable[[], Any]]) -> list[str]:
@@ -147,6 +145,27 @@ def test_all_who_rename_to_names_of_their_own(side: Side, features: int) -> None
         ids = [found.key for found in side.ioctx.list_objects() if found.key.startswith("rbd_id.")]
         assert ids == [f"rbd_id.{left}"]
         rbd.remove(side.ioctx, left)
+
+
+def test_a_rename_that_another_overtakes(side: Side, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has seen the old name when the other one changes it: the name that is then is the one it takes away."""
+    side.create("image", 1)
+    other, overtaken = side.other_ioctx(), False
+
+    async def late(*arguments: Any) -> Any:
+        nonlocal overtaken
+        if not overtaken:
+            overtaken = True
+            thread = threading.Thread(target=side.rbd.RBD().rename, args=(other, "image", "first"))
+            thread.start()
+            thread.join()
+        return await mutate(*arguments)
+
+    monkeypatch.setattr("rbd_native.operations.rename.mutate", late)
+    side.rbd.RBD().rename(side.ioctx, "image", "second")
+    assert side.rbd.RBD().list(side.ioctx) == ["second"]
+    ids = [found.key for found in side.ioctx.list_objects() if found.key.startswith("rbd_id.")]
+    assert ids == ["rbd_id.second"]
 
 
 @pytest.mark.parametrize("features", [1, 61])
