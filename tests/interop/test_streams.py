@@ -14,8 +14,8 @@ import rbd as real
 import rbd_native as ours
 from rbd_native import streams
 from tests.cluster import CephCluster
-from tests.releases import CUT_OFF, told
 from tests.interop.test_diff import MAPPED, PLAIN, Layout, Pool, live
+from tests.releases import CUT_OFF, told
 
 pytestmark = pytest.mark.ceph
 
