@@ -16,18 +16,19 @@ release_suites() {
     done
 }
 
-# in_root ROOT COMMAND...: run it there, in /project, as the first process of its namespaces. Dies with this shell.
-in_root() {
-    setpriv --pdeathsig KILL \
-        unshare --mount --pid --fork --kill-child --propagation private \
-        bash scripts/enter_root.sh "$@"
-}
+# in_root ROOT COMMAND...: run it there, in /project, below the first process of its namespaces.
+ENTER=(
+    setpriv --pdeathsig KILL  # when this shell dies
+    unshare --mount --pid --fork --kill-child --propagation private
+    bash scripts/enter_root.sh
+)
+in_root() { "${ENTER[@]}" "$@"; }
 
-# in_release NAME COMMAND...: run it there, and on a signal end it, with all that it has started, before we end.
+# in_release NAME COMMAND...: run it there; on a signal end it, with all that it has started, before we end.
 in_release() {
     local root=$RELEASES/$1 child status=0
     shift
-    in_root "$root" "$@" <&0 &
+    "${ENTER[@]}" "$root" "$@" <&0 &
     child=$!
     trap 'kill -KILL "$child"; exit 130' INT
     trap 'kill -KILL "$child"; exit 143' TERM HUP
@@ -41,18 +42,21 @@ need_release() {
     local name=$1 root=$RELEASES/$1
     [[ " ${RELEASE_NAMES[*]} " == *" $name "* ]] || { echo "no release $name: ${RELEASE_NAMES[*]}" >&2; return 1; }
     [ "$(id -u)" = 0 ] || { echo "only root can enter the root of a release" >&2; return 1; }
-    have debootstrap || need_packages debootstrap
+    have debootstrap || need_packages debootstrap || return
     mkdir -p "$RELEASES"
     (
         flock 9  # two runs at once lay out one root once
-        [ -e "$root/complete" ] || lay_out "$name" "$root"
-        bring_settings "$root"
-        cmp -s pyproject.toml "$root/venv/pyproject.toml" || {
-            say "installing the requirements in $root"
-            in_root "$root" sh -c 'python3 -m venv --system-site-packages /venv && /venv/bin/pip install --quiet -e ".[test]"'
-            cp pyproject.toml "$root/venv/"
-        }
+        [ -e "$root/complete" ] || lay_out "$name" "$root" || exit
+        bring_settings "$root" || exit
+        cmp -s pyproject.toml "$root/venv/pyproject.toml" || install_requirements "$root"
     ) 9>"$RELEASES/$name.lock"
+}
+
+# install_requirements ROOT: of this project, into /venv there; again only after pyproject.toml has changed.
+install_requirements() {
+    say "installing the requirements in $1"
+    in_root "$1" sh -c 'python3 -m venv --system-site-packages /venv && /venv/bin/pip install --quiet -e ".[test]"' \
+        && cp pyproject.toml "$1/venv/"
 }
 
 # lay_out NAME ROOT: a new root, complete or not there. The log tells what went wrong.
@@ -60,22 +64,27 @@ lay_out() {
     local name=$1 root=$2 log=$RELEASES/$1.log
     say "laying out $name in $root"
     rm -rf "$root"
-    {
-        http_proxy=${http_proxy:-$(apt_setting Acquire::http::Proxy)} \
-            debootstrap --variant=minbase --include=ca-certificates "$name" "$root"
-        bring_settings "$root"
-        # No service is to start in there.
-        printf '#!/bin/sh\nexit 101\n' > "$root/usr/sbin/policy-rc.d"
-        chmod +x "$root/usr/sbin/policy-rc.d"
-        in_root "$root" sh -c 'apt-get update && apt-get install -y --no-install-recommends "$@"; apt-get clean' \
-            sh "${RELEASE_PACKAGES[@]}"
-        # Its exit status tells nothing: a script of a package that is of no use here may have failed (ceph-mon's in sid does).
-        in_root "$root" sh -c 'ceph-osd --version && ceph-mon --version && python3 -c "import rados, rbd, ensurepip"'
-    } >"$log" 2>&1 || { tail -n 30 "$log" >&2; return 1; }
+    { bootstrap "$name" "$root" && bring_settings "$root" && install_ceph "$root"; } >"$log" 2>&1 || {
+        tail -n 30 "$log" >&2
+        return 1
+    }
     touch "$root/complete"
 }
 
-apt_setting() { apt-config dump --format '%v' "$1"; }
+bootstrap() {
+    http_proxy=${http_proxy:-$(apt-config dump --format '%v' Acquire::http::Proxy)} \
+        debootstrap --variant=minbase --include=ca-certificates "$1" "$2" || return
+    printf '#!/bin/sh\nexit 101\n' > "$2/usr/sbin/policy-rc.d"  # no service is to start in there
+    chmod +x "$2/usr/sbin/policy-rc.d"
+}
+
+# install_ceph ROOT: whether all is there then. apt's own word says less: a script of a package may have failed that is of
+# no use here, as ceph-mon's does in sid.
+install_ceph() {
+    in_root "$1" sh -c 'apt-get update && apt-get install -y --no-install-recommends "$@"; apt-get clean' \
+        sh "${RELEASE_PACKAGES[@]}" || true
+    in_root "$1" sh -c 'ceph-osd --version && ceph-mon --version && mke2fs -V && python3 -c "import rados, rbd, ensurepip"'
+}
 
 # bring_settings ROOT: how this machine reaches the network and the package indexes, as it is now.
 bring_settings() {

@@ -30,6 +30,7 @@ CUT_OFF: Final = "diff_iterate: a range that neither version has"
 PARENT_BY_ID: Final = "clone of a snapshot given by its id"
 FORMAT_ZERO: Final = "clone_format=0"
 STATUS_OF_NEW: Final = "class rbd: mirror_image_status_set of an image that is just being made"
+TRASH_FROM_THE_START: Final = "pool_init and namespace_create make rbd_trash"
 REMOVAL_TAKES_AN_ID: Final = "removing a self-managed snapshot uses up an id of the pool"
 KEY_LENGTH: Final = "characters of a key of cephx, in base64"
 SIZE_UNITS: Final = "an option's size is spelt 1K, 1Ki, 1KB or 1KiB; before: 1K and any one character"
@@ -50,11 +51,12 @@ DIFFERENCES: Final[dict[str, dict[int, Any]]] = {
     REMOVAL_TAKES_AN_ID: {16: True, 20: False},
     KEY_LENGTH: {16: 40, 20: 60},
     # What librbd and its binding answer: a value, or an exception by its name.
+    TRASH_FROM_THE_START: {16: False, 18: True},
     SIZE_UNITS: {16: False, 20: True},
     TIMES_IN_UTC: {16: False, 20: True},
     MEMBER_OF_GROUP: {16: False, 20: True},
     MODE_OF_LOCK_FIRST: {16: True, 20: False},
-    NOT_UTF8: {16: "shown", 18: "UnicodeDecodeError"},  # shown by us
+    NOT_UTF8: {16: "UnicodeDecodeError"},  # shown by us, in all
     VERSION_AS_BYTES: {16: True, 18: False},
     LISTING_SNAPS_OF_NO_GROUP: {16: False, 20: True},
     OTHER_MEMBERS: {16: "None", 18: "InvalidArgument"},

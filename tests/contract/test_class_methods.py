@@ -379,7 +379,8 @@ def _known(kind: Kind) -> Kind:
     if "mode" in domains and not told(INIT_ONLY):
         domains["mode"] = [mode for mode in domains["mode"] if mode != MirrorMode.INIT_ONLY]
     if not told(STATUS_OF_NEW):
-        domains["MirrorImage.state"] = [state for state in MirrorImageState if state != MirrorImageState.CREATING]
+        known = [state for state in MirrorImageState if state != MirrorImageState.CREATING]
+        domains["MirrorImage.state"] = [*known, MirrorImageState.ENABLED, MirrorImageState.ENABLED]
     return kind._replace(methods=methods, domains=domains)
 
 
