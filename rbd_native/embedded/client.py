@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import json
+import logging
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from functools import partial
@@ -16,20 +17,25 @@ from typing import Any, Final
 from rbd_native.embedded import commands, mon, objects, snapshots, watches
 from rbd_native.embedded.change import NO_SNAPS, Refusal
 from rbd_native.embedded.cluster import Cluster, known_as
-from rbd_native.embedded.conf import Conf
+from rbd_native.embedded.conf import Conf, canonical
 from rbd_native.embedded.events import Events, Notify
 from rbd_native.embedded.mon import Denied
 from rbd_native.embedded.objclass import Entity
-from rbd_native.embedded.osd import admit, check_name, refuse_blocked
-from rbd_native.embedded.store import Transaction, errno_of
+from rbd_native.embedded.osd import Osd, admit, check_name, refuse_blocked
+from rbd_native.embedded.store import FAULTS, ForkedError, Transaction, errno_of
 from rbd_native.engine import Resume
+from rbd_native.interrupts import deferred
 from rbd_native.rados import port
 from rbd_native.rados.port import HEAD, Exec, Outcome, RadosError, Reply, SnapContext
+
+_log = logging.getLogger(__name__)
 
 _PAGE = 1000  # names of objects that one listing step takes
 
 
 _GONE: Final = port.failure(errno.ESHUTDOWN)
+_MANAGEMENT: Final = "rados_mon_op_timeout"
+_OBJECTS: Final = "rados_osd_op_timeout"
 
 
 class _Read(port.Operation):
@@ -46,7 +52,7 @@ class _Read(port.Operation):
     def block(self) -> Reply:
         io = self._io
         if io.cluster.closed:
-            return _GONE
+            return io.cluster.gone()
         return io.osd.read(io.entity, io.pool_id, io.namespace, self.oid, self._steps, self._snap)
 
     def start(self, resume: Resume) -> Reply:
@@ -68,7 +74,7 @@ class _Write(port.Operation):
     def block(self) -> Reply:
         io = self._io
         if io.cluster.closed:
-            return _GONE
+            return io.cluster.gone()
         return io.osd.write(io.entity, io.pool_id, io.namespace, self.oid, self._steps, self._snapc, self._mtime)
 
     def start(self, resume: Resume) -> Reply:
@@ -100,22 +106,53 @@ class Connection(port.Cluster):
         self.cluster = cluster
         self.conf = Conf() if conf is None else conf
         self.closed = False
+        self.osd = Osd(cluster.store, cluster.ring_all)
+        self._forked = False
         self._opened: Cluster | None = None
         self._store = cluster.store
-        with self._store.write as db:
+        with self._store.writing(self.limit("client_mount_timeout")) as db:
             gid, address = mon.register(db)
         self.entity = Entity(gid, address)
         self.events = Events(self)
         self.conf.central = self._central
+        self._heed_timeouts()
+
+    def _heed_timeouts(self) -> None:
+        self.osd.patience = self.limit(_OBJECTS)
+        self._management = self.limit(_MANAGEMENT)
+
+    def limit(self, option: str) -> float | None:
+        """An option that limits the time that something takes, in seconds; None for no limit."""
+        return float(self.conf.get(option) or 0) or None
+
+    def in_child(self) -> None:
+        """This is the child of a fork: the client is its parent's."""
+        if not self.closed:
+            self.closed = self._forked = True
+            self.conf.central = _nothing
+            self.events.abandon()
+
+    def gone(self) -> Reply:
+        """What every operation ends with from now on. ForkedError in a child of the process that the client is of."""
+        self._refuse_forked()
+        return _GONE
+
+    def _refuse_forked(self) -> None:
+        if self._forked:
+            raise ForkedError("this client is of the process that was forked: connect to the cluster again in the child")
 
     def shutdown(self) -> None:
         """Give up all watches and leave; operations are refused from now on. Does nothing the second time."""
         if self.closed:
             return
-        self.die()
-        with self._store.write as db:
-            mon.unregister(db, self.entity.client)
-        self.cluster.ring_all()
+        with deferred():
+            self.die()
+            try:
+                with self._store.writing(self._management) as db:
+                    mon.unregister(db, self.entity.client)
+            except FAULTS:  # it is not told, then: that is how killed clients leave
+                _log.warning("client %d leaves without its cluster knowing", self.entity.client, exc_info=True)
+            self.cluster.ring_all()
 
     def die(self) -> None:
         """Be gone like a process that was killed: nothing is given up, and watches end when their time is over."""
@@ -143,6 +180,8 @@ class Connection(port.Cluster):
 
     def conf_set(self, name: str, value: str) -> None:
         self.conf.set(name, value)
+        if canonical(name) in (_OBJECTS, _MANAGEMENT):
+            self._heed_timeouts()
 
     def seconds(self, option: str) -> int:
         """An option that is a number of seconds."""
@@ -162,7 +201,8 @@ class Connection(port.Cluster):
         """A call that changes them, or the watches."""
 
         def do() -> Outcome:
-            outcome = self._outcome(self._store.write, change)
+            with deferred():
+                outcome = self._outcome(self._store.writing(self._management), change)
             self.cluster.ring_all()
             return outcome
 
@@ -170,6 +210,7 @@ class Connection(port.Cluster):
 
     def _outcome(self, transaction: Transaction, do: Callable[[sqlite3.Connection], Any]) -> Outcome:
         if self.closed:
+            self._refuse_forked()
             return Outcome(-errno.ESHUTDOWN)
         try:
             with transaction as db:
@@ -178,7 +219,7 @@ class Connection(port.Cluster):
             return Outcome(-denied.errno)
         except Refusal as refusal:
             return Outcome(refusal.rv)
-        except sqlite3.Error as error:
+        except FAULTS as error:
             return Outcome(-errno_of(error))
 
     def forget_watch(self, cookie: int) -> Outcome:
@@ -221,6 +262,21 @@ class Connection(port.Cluster):
     def mon_command(self, command: Mapping[str, Any], data: bytes = b"") -> port.Call:
         return self.tell(json.dumps(dict(command)), lambda db: commands.run(db, command, data)[0])
 
+    def run_command(self, command: Mapping[str, Any], data: bytes) -> tuple[int, bytes, str]:
+        """Beyond the port: return value, output and status line, which a refused command has, too."""
+        status = ""
+
+        def run(db: sqlite3.Connection) -> tuple[bytes, str]:
+            nonlocal status
+            try:
+                return commands.run(db, command, data)
+            except Denied as denied:
+                status = denied.status
+                raise
+
+        outcome = self.tell("command", run).block()
+        return (outcome.rv, b"", status) if outcome.rv < 0 else (0, *outcome.value)
+
     def blocklist_add(self, address: str, seconds: int) -> port.Call:
         return self.tell(f"blocklist {address}", lambda db: mon.block(db, address, seconds))
 
@@ -262,7 +318,7 @@ class Io(port.Io):
         self.cluster: Connection = cluster
         self.pool_id = pool_id
         self.namespace = namespace
-        self.osd = cluster.cluster.osd
+        self.osd = cluster.osd
         self.entity = cluster.entity
 
     def read(self, oid: str, steps: Sequence[port.ReadStep], *, snap: int = HEAD) -> port.Operation:
@@ -348,7 +404,7 @@ class Io(port.Io):
     def rollback(self, oid: str, snap: int, snapc: SnapContext) -> port.Call:
         def do() -> Outcome:
             if self.cluster.closed:
-                return Outcome(-errno.ESHUTDOWN)
+                return Outcome(self.cluster.gone().rv)
             return Outcome(self.osd.roll_back(self.entity, self.pool_id, self.namespace, oid, snap, snapc).rv)
 
         return _Call(oid, do)

@@ -27,7 +27,11 @@ def run(db: sqlite3.Connection, command: Command, data: bytes) -> Answer:
     known = _COMMANDS.get(prefix)
     if known is None:
         raise Denied(errno.EINVAL, "command not known")
-    return known(db, command, data)
+    try:
+        return known(db, command, data)
+    except (TypeError, ValueError, OverflowError, sqlite3.ProgrammingError) as error:
+        # A parameter of another type, or beyond all bounds. What was done for it is undone with the transaction.
+        raise Denied(errno.EINVAL, f"invalid command: {error}") from error
 
 
 def _text(command: Command, name: str) -> str:

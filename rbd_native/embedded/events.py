@@ -11,7 +11,6 @@ from __future__ import annotations
 import errno
 import itertools
 import logging
-import sqlite3
 import threading
 import time
 from collections import deque
@@ -20,6 +19,7 @@ from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Final
 
 from rbd_native.embedded import bell, watches
+from rbd_native.embedded.store import FAULTS
 from rbd_native.engine import PENDING, Resume
 from rbd_native.rados.port import Call, NotifyReply, OnWatchError, Outcome
 from rbd_native.rados.port import Watch as PortWatch
@@ -32,6 +32,8 @@ _log = logging.getLogger(__name__)
 _PINGS: Final = 6  # proofs of life within the shortest timeout of a watch
 _IDLE: Final = 3600.0
 _RETRY: Final = 1.0
+_WAIT: Final = 2.0
+"""Seconds that these threads wait for a process that holds the file, before they see whether they are to end."""
 
 
 class Watch(PortWatch):
@@ -210,6 +212,17 @@ class Events:
         for resume in waiting.values():
             resume(Outcome(-errno.ESHUTDOWN))
 
+    def abandon(self) -> None:
+        """This is the child of a fork: threads and watches are its parent's, the bell's descriptor is to be closed."""
+        self._guard = threading.Lock()
+        self._stopping = True
+        for watch in self._watches.values():
+            watch.closed = True
+        self._watches, self._answers = {}, {}
+        self.callbacks = _Callbacks()
+        if self._bell is not None:
+            self._bell.close()
+
     # --- the thread that looks ---
 
     def _wake(self) -> None:
@@ -244,7 +257,9 @@ class Events:
         """See to everything that is due; the time of the next look, in seconds since 1970."""
         try:
             return self._see_to_all() if self._busy() else time.time() + _IDLE
-        except sqlite3.Error:
+        except TimeoutError:  # another process holds the file
+            return time.time() + _RETRY
+        except FAULTS:
             # A full disk, say. Until it works again nothing is proven: at worst our watches are lost, as they should be.
             _log.exception("an embedded cluster's store failed")
             return time.time() + _RETRY
@@ -271,7 +286,7 @@ class Events:
         interval = min(watch.timeout for watch in mine.values()) / _PINGS
         now = time.time()
         if not 0 <= now - self._last_ping < interval:
-            with self._store.write as db:
+            with self._store.writing(_WAIT) as db:
                 watches.expire(db)  # first: a client that slept too long has lost its watches
                 watches.confirm(db, self._gid)
             self._last_ping = now
@@ -301,16 +316,24 @@ class Events:
             _log.exception("the handler of a watch failed")
             reply = b""
         if reply is not None:
-            with self._store.write as db:
-                watches.acknowledge(db, one.id, self._gid, one.cookie, reply)
+            self._acknowledge(one, reply)
+
+    def _acknowledge(self, one: watches.Notification, reply: bytes) -> None:
+        while not self._stopping:
+            try:
+                with self._store.writing(_WAIT) as db:
+                    watches.acknowledge(db, one.id, self._gid, one.cookie, reply)
+            except TimeoutError:
+                continue
             self._connection.cluster.wake({one.notifier})
+            return
 
     def _settle(self, notify: int, state: watches.Progress) -> float:
         """End a notification that all have answered, or whose time is over; when to look again."""
         now = time.time()
         if state.missing and now < state.next_look:
             return state.next_look
-        with self._store.write as db:
+        with self._store.writing(_WAIT) as db:
             watches.expire(db)
             state = watches.progress(db, notify)
             if state.missing and now < state.next_look:

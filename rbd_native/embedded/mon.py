@@ -99,7 +99,7 @@ def delete_pool(db: sqlite3.Connection, name: str) -> None:
     mine = "(SELECT id FROM object WHERE pool = ?)"
     for table in ("chunk", "xattr", "omap", "clone", "watch"):
         db.execute(f"DELETE FROM {table} WHERE obj IN {mine}", (pool,))
-    for table in ("object", "clone_snap", "removed_snap", "application", "application_metadata"):
+    for table in ("object", "clone_snap", "removed_snap", "application", "application_metadata", "pool_option"):
         db.execute(f"DELETE FROM {table} WHERE pool = ?", (pool,))
     db.execute("DELETE FROM pool WHERE id = ?", (pool,))
 
@@ -251,8 +251,6 @@ def user(db: sqlite3.Connection, entity: str, caps: Mapping[str, str]) -> str:
 
     EINVAL where he is there and may do something else.
     """
-    # Not in the schema: files of earlier releases do not have it.
-    db.execute("CREATE TABLE IF NOT EXISTS auth (entity TEXT PRIMARY KEY, key TEXT, caps TEXT) WITHOUT ROWID")
     found = db.execute("SELECT key, caps FROM auth WHERE entity = ?", (entity,)).fetchone()
     if found is None:
         # As Ceph's: type 1 (AES), when it was made, 16 bytes of secret.

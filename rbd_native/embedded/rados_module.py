@@ -13,7 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Literal, NamedTuple
 
-from rbd_native.embedded import commands, mon
+from rbd_native.embedded import mon
 from rbd_native.embedded.client import Connection
 from rbd_native.embedded.cluster import Cluster
 from rbd_native.embedded.conf import PATH_OPTION, Conf, UnknownOption
@@ -259,8 +259,4 @@ class Rados:
             command = json.loads(text(cmd, "cmd"))
         except ValueError:
             return -errno.EINVAL, b"", f"unparseable JSON {cmd}"
-        try:
-            with client.cluster.store.write as db:
-                return (0, *commands.run(db, command if isinstance(command, dict) else {}, data))
-        except mon.Denied as denied:
-            return -denied.errno, b"", denied.status
+        return client.run_command(command if isinstance(command, dict) else {}, data)
