@@ -24,7 +24,7 @@ from rbd_native.embedded.objclass import Entity
 from rbd_native.embedded.osd import Osd, admit, check_name, refuse_blocked
 from rbd_native.embedded.store import FAULTS, ForkedError, Transaction, errno_of
 from rbd_native.engine import Resume
-from rbd_native.interrupts import deferred
+from rbd_native.interrupts import DEFERRED
 from rbd_native.rados import port
 from rbd_native.rados.port import HEAD, Exec, Outcome, RadosError, Reply, SnapContext
 
@@ -145,7 +145,7 @@ class Connection(port.Cluster):
         """Give up all watches and leave; operations are refused from now on. Does nothing the second time."""
         if self.closed:
             return
-        with deferred():
+        with DEFERRED:
             self.die()
             try:
                 with self._store.writing(self._management) as db:
@@ -201,7 +201,7 @@ class Connection(port.Cluster):
         """A call that changes them, or the watches."""
 
         def do() -> Outcome:
-            with deferred():
+            with DEFERRED:
                 outcome = self._outcome(self._store.writing(self._management), change)
             self.cluster.ring_all()
             return outcome

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from rbd_native.embedded.rados_errors import Error
-from rbd_native.interrupts import deferred
+from rbd_native.interrupts import DEFERRED
 
 
 class ForkedError(Error, RuntimeError):
@@ -111,7 +111,7 @@ def lose(path: str | os.PathLike[str], connections: list[Any]) -> None:
 
 
 def _before() -> None:
-    with deferred():
+    with DEFERRED:
         _prepare(threading.get_ident())
 
 

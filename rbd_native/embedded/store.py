@@ -32,7 +32,7 @@ from rbd_native.embedded.gate import Gate
 from rbd_native.embedded.rados_errors import ConnectionShutdown, Error, make_ex
 from rbd_native.embedded.tables import CHUNK, FORMAT, HEAD_STATE, NotACluster
 from rbd_native.embedded.transactions import OwnRead, SharedRead, Transaction, Write
-from rbd_native.interrupts import deferred
+from rbd_native.interrupts import DEFERRED
 
 __all__ = ["CHUNK", "FAULTS", "FORMAT", "HEAD_STATE", "ClosedError", "ForkedError", "NotACluster", "Store", "Transaction"]
 
@@ -71,7 +71,7 @@ class Store:
         self.writer: sqlite3.Connection | None = None
         self.gate: Gate | None = None
         fork.watch_over(self)
-        with deferred(), self._in_use(), _told_as_rados_does(self.path):
+        with DEFERRED, self._in_use(), _told_as_rados_does(self.path):
             if self.path is None:
                 self.writer = _connect(":memory:")
                 tables.create(self.writer, pools)
@@ -131,7 +131,7 @@ class Store:
     def close(self) -> None:
         """Close all connections. Reads under way in other threads end first."""
         fork.notice()
-        with deferred(), self.turn:
+        with DEFERRED, self.turn:
             if self._refusal is not None:
                 return
             self._refusal = _closed

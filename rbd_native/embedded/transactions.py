@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING, Any, Protocol
 
 from rbd_native.embedded import fork
-from rbd_native.interrupts import deferred
+from rbd_native.interrupts import DEFERRED
 
 if TYPE_CHECKING:
     from rbd_native.embedded.store import Store
@@ -24,25 +24,24 @@ class Transaction(Protocol):
 class Deferring:
     """A transaction: signal handlers wait for its end."""
 
-    __slots__ = ("_deferral", "_store")
+    __slots__ = ("_store",)
 
     def __init__(self, store: Store) -> None:
         self._store = store
 
     def __enter__(self) -> sqlite3.Connection:
-        self._deferral = deferred()
-        self._deferral.__enter__()
+        DEFERRED.__enter__()
         try:
             return self._begin()
         except BaseException:
-            self._deferral.__exit__(None, None, None)
+            DEFERRED.__exit__(None, None, None)
             raise
 
     def __exit__(self, kind: Any, value: Any, traceback: Any) -> None:
         try:
             self._end(kind is None)
         finally:
-            self._deferral.__exit__(None, None, None)
+            DEFERRED.__exit__(None, None, None)
 
     def _begin(self) -> sqlite3.Connection:
         raise NotImplementedError

@@ -56,28 +56,34 @@ def outsider(path: Path) -> None:
 
 
 @pytest.mark.parametrize("how", ["the file itself", "the same object"])
-def test_what_is_acknowledged_on_either_side_is_kept(cluster: embedded.Cluster, io: Io, path: Path, how: str) -> None:
+def test_what_a_child_is_told_is_kept(path: Path, how: str) -> None:
+    """Its parent closes the file, others open and close it, and all the while the child has it open and writes."""
     rounds, count = 3, 40
-
-    def work(number: int) -> int:
-        own = cluster if how == "the same object" else embedded.Cluster(path)
-        told = put(own.connect().io(1), "child", number * count, count)
-        os.kill(os.getpid(), signal.SIGSTOP)  # it lives on while the others close
-        return told
-
+    told = 0
     for number in range(rounds):
-        child = Child(lambda number=number: work(number))
-        assert put(io, "parent", number * count, count) == count
-        os.waitpid(child.pid, os.WUNTRACED)
+        with embedded.Cluster(path) as cluster:
+            io = cluster.connect().io(1)
+            assert put(io, "parent", number * count, count) == count
+
+            def work(cluster: embedded.Cluster = cluster, number: int = number) -> int:
+                own = cluster if how == "the same object" else embedded.Cluster(path)
+                there = own.connect().io(1)
+                told = put(there, "child", 2 * number * count, count)
+                os.kill(os.getpid(), signal.SIGSTOP)
+                return told + put(there, "child", (2 * number + 1) * count, count)
+
+            child = Child(work)
+            os.waitpid(child.pid, os.WUNTRACED)
+            assert put(io, "parent again", number * count, count) == count
         outsider(path)
-        assert put(io, "parent again", number * count, count) == count
         os.kill(child.pid, signal.SIGCONT)
-        assert child.result() == count
-    cluster.close()
+        told += child.result()
+    assert told == 2 * rounds * count
     with embedded.Cluster(path) as anew:
         there = anew.connect().io(1)
-        for oid in ("child", "parent", "parent again"):
-            assert missing(there, oid, 0, rounds * count) == [], oid
+        assert missing(there, "child", 0, told) == []
+        assert missing(there, "parent", 0, rounds * count) == []
+        assert missing(there, "parent again", 0, rounds * count) == []
 
 
 def test_forks_while_other_threads_write_and_read(cluster: embedded.Cluster, io: Io, path: Path) -> None:
