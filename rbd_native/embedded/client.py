@@ -369,7 +369,8 @@ class Io(port.Io):
 
         def do() -> Outcome:
             seconds = timeout if timeout > 0 else self.cluster.seconds("osd_client_watch_timeout")
-            return self.cluster.events.watch(on_notify, on_error, seconds, insert)
+            with DEFERRED:
+                return self.cluster.events.watch(on_notify, on_error, seconds, insert)
 
         return _Call(oid, do)
 

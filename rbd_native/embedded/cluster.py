@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from rbd_native.embedded import bell, fork, mon
 from rbd_native.embedded.store import Store
+from rbd_native.interrupts import DEFERRED
 
 if TYPE_CHECKING:
     from rbd_native.embedded.client import Connection
@@ -58,12 +59,13 @@ class Cluster:
         """NotACluster, a ValueError, for a file that is something else; rados.Error for one that cannot be had."""
         if path == ":memory:":
             path = None
-        self.store = Store(path, (pools,) if isinstance(pools, str) else pools, sync, patience)
-        self.shared_id = self._fsid() if path is not None else None
-        self._connections: dict[int, Connection] = {}
-        if path is None:
-            _in_memory[self._fsid()] = self
-        fork.watch_over(self)
+        with DEFERRED:
+            self.store = Store(path, (pools,) if isinstance(pools, str) else pools, sync, patience)
+            self.shared_id = self._fsid() if path is not None else None
+            self._connections: dict[int, Connection] = {}
+            if path is None:
+                _in_memory[self._fsid()] = self
+            fork.watch_over(self)
 
     def _fsid(self) -> str:
         with self.store.read as db:
@@ -73,8 +75,9 @@ class Cluster:
         """A new client of this cluster, as the port's Cluster."""
         from rbd_native.embedded.client import Connection
 
-        connection = Connection(self, conf)
-        self._connections[connection.instance_id()] = connection
+        with DEFERRED:
+            connection = Connection(self, conf)
+            self._connections[connection.instance_id()] = connection
         return connection
 
     def left(self, client: int) -> None:
@@ -104,9 +107,10 @@ class Cluster:
 
     def close(self) -> None:
         """Disconnect its clients and close the store. What was in memory is gone."""
-        for connection in list(self._connections.values()):
-            connection.shutdown()
-        self.store.close()
+        with DEFERRED:
+            for connection in list(self._connections.values()):
+                connection.shutdown()
+            self.store.close()
 
     def __enter__(self) -> Cluster:
         return self

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Final
 from rbd_native.embedded import bell, watches
 from rbd_native.embedded.store import FAULTS
 from rbd_native.engine import PENDING, Resume
+from rbd_native.interrupts import DEFERRED
 from rbd_native.rados.port import Call, NotifyReply, OnWatchError, Outcome
 from rbd_native.rados.port import Watch as PortWatch
 
@@ -73,7 +74,8 @@ class _Unwatch(Call):
         self._watch = watch
 
     def start(self, resume: Resume) -> Any:
-        outcome = self._events.unwatch(self._watch)
+        with DEFERRED:
+            outcome = self._events.unwatch(self._watch)
         if self._events.callbacks.idle_for(self._watch):
             return outcome
         self._events.callbacks.post(None, lambda: _spawn(resume, outcome))
@@ -102,10 +104,11 @@ class Notify(Call):
             box.append(outcome)
             over.set()
 
-        outcome = self._go(keep)
-        if outcome is PENDING:
-            over.wait()
-            outcome = box[0]
+        with DEFERRED:  # it is told or not, and the answers are awaited or not
+            outcome = self._go(keep)
+            if outcome is PENDING:
+                over.wait()
+                outcome = box[0]
         found: Outcome = outcome
         return found
 

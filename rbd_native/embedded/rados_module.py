@@ -20,6 +20,7 @@ from rbd_native.embedded.conf import PATH_OPTION, Conf, UnknownOption
 from rbd_native.embedded.rados_errors import Error, RadosStateError, make_ex
 from rbd_native.embedded.rados_ioctx import Ioctx
 from rbd_native.embedded.rados_ops import Dispatcher, blob, text
+from rbd_native.interrupts import DEFERRED
 from rbd_native.rados.port import Call
 
 
@@ -102,22 +103,24 @@ class Rados:
 
     def connect(self, timeout: int = 0) -> None:
         self.require_state("configuring")
-        cluster = self._given
-        if cluster is None:
-            cluster = self._own = Cluster(self._conf.get(PATH_OPTION) or None)
-        self._connection = cluster.connect(self._conf)
-        self.state = "connected"
+        with DEFERRED:
+            cluster = self._given
+            if cluster is None:
+                cluster = self._own = Cluster(self._conf.get(PATH_OPTION) or None)
+            self._connection = cluster.connect(self._conf)
+            self.state = "connected"
 
     def shutdown(self) -> None:
         """Does nothing the second time."""
         if self.state == "shutdown":
             return
-        self.state = "shutdown"
-        if self._connection is not None:
-            self._connection.shutdown()
-        self.dispatcher.stop()
-        if self._own is not None:
-            self._own.close()
+        with DEFERRED:
+            self.state = "shutdown"
+            if self._connection is not None:
+                self._connection.shutdown()
+            self.dispatcher.stop()
+            if self._own is not None:
+                self._own.close()
 
     # --- configuration ---
 

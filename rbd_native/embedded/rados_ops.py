@@ -13,6 +13,7 @@ from queue import SimpleQueue
 from typing import Any, Final
 
 from rbd_native.embedded.rados_errors import make_ex
+from rbd_native.interrupts import DEFERRED
 from rbd_native.rados import port
 
 LIBRADOS_OP_FLAG_FAILOK: Final = 2
@@ -253,13 +254,15 @@ class Completion:
         self.wait_for_complete()
 
     def wait_for_complete(self) -> None:
-        self._complete_event.wait()
+        with DEFERRED:
+            self._complete_event.wait()
 
     def wait_for_safe_and_cb(self) -> None:
         self.wait_for_complete_and_cb()
 
     def wait_for_complete_and_cb(self) -> None:
-        self._called.wait()
+        with DEFERRED:
+            self._called.wait()
 
     def get_return_value(self) -> int:
         return self._value

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -105,7 +106,8 @@ def test_forks_while_other_threads_write_and_read(cluster: embedded.Cluster, io:
     try:
         for number in range(forks):
             opened = (lambda: embedded.Cluster(path)) if number % 2 else (lambda: cluster)
-            assert in_child(lambda number=number, opened=opened: put(opened().connect().io(1), "children", number, 1)) == 1
+            work = partial(put, oid="children", first=number, count=1)
+            assert in_child(lambda work=work, opened=opened: work(opened().connect().io(1))) == 1  # type: ignore[misc]
     finally:
         stop.set()
         for writer in writers:
@@ -160,10 +162,10 @@ def test_images_on_both_sides(cluster: embedded.Cluster) -> None:
             image.flush()
 
             def work() -> str:
-                with embedded.Rados(cluster=cluster) as own, own.open_ioctx("rbd") as there:
-                    with rbd.Image(there, "disk") as same:
-                        same.write(b"child", 4096)  # takes the lock from the parent
-                        return same.read(0, 6).decode()
+                own = embedded.Rados(cluster=cluster)
+                with own, own.open_ioctx("rbd") as there, rbd.Image(there, "disk") as same:
+                    same.write(b"child", 4096)  # takes the lock from the parent
+                    return same.read(0, 6).decode()
 
             assert in_child(work) == "parent"
             assert image.read(4096, 5) == b"child"
@@ -212,7 +214,12 @@ def test_a_client_is_its_process_own(cluster: embedded.Cluster, io: Io) -> None:
 
 def test_the_child_wakes_its_parent(cluster: embedded.Cluster, io: Io) -> None:
     heard: list[bytes] = []
-    watch = io.watch("object", lambda client, notify, payload: heard.append(payload) or b"yes", lambda _: None).block()
+
+    def answer(client: int, notify: int, payload: bytes) -> bytes:
+        heard.append(payload)
+        return b"yes"
+
+    watch = io.watch("object", answer, lambda _: None).block()
 
     def work() -> list[str]:
         outcome = cluster.connect().io(1).notify("object", b"hello", 20_000).block()
