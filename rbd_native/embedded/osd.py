@@ -22,6 +22,7 @@ from rbd_native.rados import port
 from rbd_native.rados.port import HEAD, Exec, Reply, SnapContext, failure
 
 MAX_NAME: Final = 2048  # bytes; osd_max_object_name_len
+_LAST_SNAP: Final = 2**63 - 1  # the largest id that can be stored; it is never given
 MAX_NAMESPACE: Final = 256  # osd_max_object_namespace_len
 
 
@@ -47,7 +48,7 @@ class Osd:
             with self.store.read as db:
                 admit(db, client, pool)
                 row = objects.find(db, pool, namespace, name)
-                return _read(db, client, pool, oid, row, wanted, snap)
+                return _read(db, client, pool, oid, row, wanted, snap if snap == HEAD else min(snap, _LAST_SNAP))
         except Refusal as refusal:
             return Reply(refusal.rv)
         except FAULTS as error:
@@ -78,7 +79,7 @@ class Osd:
         wanted = tuple(wanted)
         try:
             name = check_name(namespace, oid)
-            if not snapshots.is_valid(snapc):
+            if not snapshots.is_valid(snapc) or snapc.seq > _LAST_SNAP:
                 return failure(errno.EINVAL)
             changes = steps.survey(wanted)
             with self.store.writing(self.patience) as db:

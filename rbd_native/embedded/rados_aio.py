@@ -156,7 +156,8 @@ class AioIoctx(IoctxBase):
         mtime: int = 0,
         flags: int = LIBRADOS_OPERATION_NOFLAG,
     ) -> Completion:
-        name, steps = text(oid, "oid"), tuple(write_op.steps)
+        self.require_ioctx_open()
+        name, steps = text(oid, "oid"), write_op.send()
         return self._submit(oncomplete, onsafe, lambda: self._write(name, steps, mtime * 10**9))
 
     def operate_aio_read_op(
@@ -167,7 +168,8 @@ class AioIoctx(IoctxBase):
         onsafe: Callback | None = None,
         flag: int = LIBRADOS_OPERATION_NOFLAG,
     ) -> Completion:
-        name, steps = text(oid, "oid"), tuple(read_op.steps)
+        self.require_ioctx_open()
+        name, steps = text(oid, "oid"), read_op.send()
 
         def outputs(reply: Reply) -> tuple[int, tuple[Any, ...]]:
             if reply.rv >= 0:

@@ -19,7 +19,7 @@ from rbd_native.embedded.cluster import Cluster
 from rbd_native.embedded.conf import PATH_OPTION, Conf, UnknownOption
 from rbd_native.embedded.rados_errors import Error, RadosStateError, make_ex
 from rbd_native.embedded.rados_ioctx import Ioctx
-from rbd_native.embedded.rados_ops import Dispatcher, blob, text
+from rbd_native.embedded.rados_ops import Dispatcher, blob, small, text
 from rbd_native.interrupts import DEFERRED
 from rbd_native.rados.port import Call
 
@@ -141,6 +141,8 @@ class Rados:
             return
         except ValueError as error:
             raise make_ex(errno.EINVAL, f"error calling conf_read_file: {error}") from error
+        except OSError as error:
+            raise make_ex(error.errno or errno.EIO, "error calling conf_read_file") from error
 
     def conf_read_file(self, path: str | None = None) -> None:
         self.require_state("configuring", "connected")
@@ -149,8 +151,8 @@ class Rados:
             return
         try:
             self._conf.read([text(path, "path")])
-        except FileNotFoundError:
-            raise make_ex(errno.ENOENT, "error calling conf_read_file") from None
+        except OSError as error:
+            raise make_ex(error.errno or errno.EIO, "error calling conf_read_file") from error
         except ValueError as error:
             raise make_ex(errno.EINVAL, f"error calling conf_read_file: {error}") from error
 
@@ -190,7 +192,7 @@ class Rados:
 
     def blocklist_add(self, client_address: str, expire_seconds: int = 0) -> None:
         self._value(
-            self._client().blocklist_add(text(client_address, "client_address"), expire_seconds),
+            self._client().blocklist_add(text(client_address, "client_address"), small(expire_seconds, 32)),
             f"error blocklisting client '{client_address}'",
         )
 
@@ -262,4 +264,6 @@ class Rados:
             command = json.loads(text(cmd, "cmd"))
         except ValueError:
             return -errno.EINVAL, b"", f"unparseable JSON {cmd}"
-        return client.run_command(command if isinstance(command, dict) else {}, data)
+        if not isinstance(command, dict):
+            return -errno.EINVAL, b"", f"not JSON object {cmd}"
+        return client.run_command(command, data)

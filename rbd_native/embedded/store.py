@@ -63,6 +63,8 @@ class Store:
     ) -> None:
         """NotACluster; ForkedError; rados.Error with what the file system or SQLite says."""
         self.path = None if path is None else Path(path).absolute()
+        if "\0" in str(self.path):
+            raise NotACluster(Path(path or ""), "there is a NUL in its name")
         self._sync = sync
         self._refusal: Callable[[], Error] | None = None
         self.turn = threading.RLock()

@@ -25,8 +25,10 @@ EXTRA = {
     "Completion": {"finish"},
     "Ioctx": {"rbd_native_port"},
     "Rados": {"rbd_native_port"},
-    "ReadOp": {"add", "take"},
-    "ReadOpCtx": {"add", "take"},
+    "ReadOp": {"add", "send", "take"},
+    "ReadOpCtx": {"add", "send", "take"},
+    "WriteOp": {"send"},
+    "WriteOpCtx": {"send"},
     "OmapIterator": {"fill"},
     "Version": {"count", "extra", "index", "major", "minor"},  # those of a tuple
 }
