@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from rbd_native.embedded import mon
-from rbd_native.embedded.conf import OPTIONS, UnknownOption, canonical, checked
+from rbd_native.embedded.conf import UnknownOption, canonical, checked, find
 from rbd_native.embedded.mon import Denied, rendered
 
 Command = Mapping[str, Any]
@@ -205,7 +205,7 @@ def _config_rm(db: sqlite3.Connection, command: Command, data: bytes) -> Answer:
 
 def _config_get(db: sqlite3.Connection, command: Command, data: bytes) -> Answer:
     name = canonical(_text(command, "key"))
-    option = OPTIONS.get(name)
+    option = find(name)
     if option is None:
         raise Denied(errno.ENOENT, f"unrecognized key '{name}'")
     value = mon.config(db, _text(command, "who"), name)

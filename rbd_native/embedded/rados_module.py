@@ -13,10 +13,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Literal, NamedTuple
 
-from rbd_native.embedded import mon
+from rbd_native.embedded import ceph_options, mon
 from rbd_native.embedded.client import Connection
 from rbd_native.embedded.cluster import Cluster
-from rbd_native.embedded.conf import PATH_OPTION, Conf, UnknownOption
+from rbd_native.embedded.conf import PATH_OPTION, Conf, UnknownOption, canonical
 from rbd_native.embedded.rados_errors import Error, RadosStateError, make_ex
 from rbd_native.embedded.rados_ioctx import Ioctx
 from rbd_native.embedded.rados_ops import Dispatcher, blob, small, text
@@ -165,12 +165,21 @@ class Rados:
 
     def conf_set(self, option: str, val: str) -> None:
         self.require_state("configuring", "connected")
+        name, value = text(option, "option"), text(val, "val")
+        if self.state == "connected" and ceph_options.is_fixed(canonical(name)):
+            raise make_ex(errno.EPERM, "error calling conf_set")
         try:
-            self._conf.set(text(option, "option"), text(val, "val"))
+            self._set(name, value)
         except UnknownOption:
             raise make_ex(errno.ENOENT, "error calling conf_set") from None
         except ValueError:
             raise make_ex(errno.EINVAL, "error calling conf_set") from None
+
+    def _set(self, name: str, value: str) -> None:
+        if self._connection is None:
+            self._conf.set(name, value)
+        else:
+            self._connection.conf_set(name, value)
 
     # --- the client and its cluster ---
 

@@ -86,13 +86,13 @@ class Store:
         fork.refuse_lost(path)
         _format(path)  # before anything is made beside what is no cluster
         gate = _entered(path, None if patience is None else time.monotonic() + patience)
-        there = path.exists()
+        there = path.is_symlink() or path.exists()
         try:
             self.writer = self._made(path, pools)
         except BaseException:
-            for made, ours in ((path, not there), (gate.path, gate.made)):
-                if ours:
-                    made.unlink(missing_ok=True)
+            made = [path.with_name(path.name + part) for part in ("", "-wal", "-shm", "-journal")] if not there else []
+            for left in [*made, *([gate.path] if gate.made else [])]:
+                left.unlink(missing_ok=True)
             gate.close()
             raise
         gate.leave()
@@ -251,7 +251,7 @@ def _told_as_rados_does(path: Path | None) -> Iterator[None]:
         yield
     except FAULTS as error:
         words = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        shut = path is not None and path.exists() and not os.access(path, os.R_OK | os.W_OK)
+        shut = path is not None and os.access(path, os.F_OK) and not os.access(path, os.R_OK | os.W_OK)
         code = errno.EACCES if shut else errno_of(error)
         raise make_ex(code, f"cannot open the embedded cluster {path}: {words}") from error
 
