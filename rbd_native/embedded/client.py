@@ -250,12 +250,12 @@ class Connection(port.Cluster):
     def application_metadata(self, pool_id: int, app: str) -> port.Call:
         return self.ask(f"application {app}", lambda db: mon.application_metadata(db, pool_id, app))
 
-    def io(self, pool_id: int, namespace: str = "") -> Io:
+    def io(self, pool_id: int, namespace: str = "", owner: object = None) -> Io:
         """RadosError(ENOENT) where there is no such pool."""
         outcome = self.pool_name(pool_id).block()
         if outcome.rv < 0:
             raise RadosError(-outcome.rv, f"pool {pool_id}")
-        return Io(self, pool_id, namespace)
+        return Io(self, pool_id, namespace, owner)
 
     # --- the monitor ---
 
@@ -312,9 +312,13 @@ def _nothing(name: str) -> None:
 
 
 class Io(port.Io):
-    """One namespace of one pool, of one client."""
+    """One namespace of one pool, of one client.
 
-    def __init__(self, cluster: Connection, pool_id: int, namespace: str) -> None:
+    owner: who shuts the client down when nobody holds it any more, and therefore is to be held by whoever uses this.
+    """
+
+    def __init__(self, cluster: Connection, pool_id: int, namespace: str, owner: object = None) -> None:
+        self._owner = owner
         self.cluster: Connection = cluster
         self.pool_id = pool_id
         self.namespace = namespace
@@ -440,4 +444,4 @@ class Io(port.Io):
         ).fetchall()
 
     def in_namespace(self, namespace: str) -> Io:
-        return Io(self.cluster, self.pool_id, namespace)
+        return Io(self.cluster, self.pool_id, namespace, self._owner)

@@ -209,7 +209,7 @@ class Events:
         for watch in watched.values():
             watch.closed = True
         self.ring()
-        if self._thread is not None and self._thread is not threading.current_thread():
+        if self._thread is not None and self._thread.ident != threading.get_ident():
             self._thread.join()
         self.callbacks.stop()
         for resume in waiting.values():
@@ -375,7 +375,8 @@ class _Callbacks:
 
     def idle_for(self, watch: Watch) -> bool:
         """Whether no callback of this watch is running, but perhaps the one that asks."""
-        return self._running is not watch or threading.current_thread() is self._thread or self._stopped
+        mine = self._thread is not None and self._thread.ident == threading.get_ident()
+        return self._running is not watch or mine or self._stopped
 
     def _run(self) -> None:
         while (posted := self._queue.get()) is not None:
@@ -395,5 +396,5 @@ class _Callbacks:
             thread = self._thread
         if thread is not None:
             self._queue.put(None)
-            if thread is not threading.current_thread():
+            if thread.ident != threading.get_ident():
                 thread.join()

@@ -6,8 +6,11 @@ Which cluster a handle connects to: the one given as `cluster`; else the file th
 
 from __future__ import annotations
 
+import _thread
+import contextlib
 import errno
 import json
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
@@ -33,6 +36,14 @@ class Version(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.major}.{self.minor}.{self.extra}"
+
+
+def _leave(connection: Connection | None, dispatcher: Dispatcher, own: Cluster | None) -> None:
+    if connection is not None:
+        connection.shutdown()
+    dispatcher.stop()
+    if own is not None:
+        own.close()
 
 
 class Rados:
@@ -79,6 +90,15 @@ class Rados:
         self.connect()
         return self
 
+    def __del__(self) -> None:
+        """One that nobody holds any more leaves its cluster. In a thread of its own: this may come at any point of any."""
+        connection = getattr(self, "_connection", None)
+        if connection is None or self.state != "connected" or connection.closed or sys.is_finalizing():
+            return
+        self.state = "shutdown"
+        with contextlib.suppress(RuntimeError):  # no thread can be had: the process ends
+            _thread.start_new_thread(_leave, (connection, self.dispatcher, self._own))
+
     def __exit__(
         self, type_: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
     ) -> Literal[False]:
@@ -116,11 +136,7 @@ class Rados:
             return
         with DEFERRED:
             self.state = "shutdown"
-            if self._connection is not None:
-                self._connection.shutdown()
-            self.dispatcher.stop()
-            if self._own is not None:
-                self._own.close()
+            _leave(self._connection, self.dispatcher, self._own)
 
     # --- configuration ---
 
@@ -254,12 +270,12 @@ class Rados:
         client = self._client()
         name = text(ioctx_name, "ioctx_name")
         pool = self._value(client.pool_lookup(name), f"error opening pool {name!r}")
-        return Ioctx(self, name, client.io(pool))
+        return Ioctx(self, name, client.io(pool, owner=self))
 
     def open_ioctx2(self, pool_id: int) -> Ioctx:
         client = self._client()
         self._value(client.pool_name(pool_id), f"error opening pool id '{pool_id}'")
-        return Ioctx(self, str(pool_id), client.io(pool_id))
+        return Ioctx(self, str(pool_id), client.io(pool_id, owner=self))
 
     # --- the monitor ---
 

@@ -246,7 +246,7 @@ class Dispatcher:
         thread, self._thread = self._thread, None
         if thread is not None:
             self._queue.put(None)
-            if thread is not threading.current_thread():
+            if thread.ident != threading.get_ident():
                 thread.join()
 
 
