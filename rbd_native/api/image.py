@@ -7,7 +7,6 @@ import datetime
 import errno
 import logging
 import os
-import threading
 import time
 import weakref
 from collections.abc import Coroutine, Iterator
@@ -45,6 +44,7 @@ from rbd_native.image import io
 from rbd_native.image.context import ImageContext
 from rbd_native.image.reading import read, read_into
 from rbd_native.interrupts import DEFERRED
+from rbd_native.native import threading
 from rbd_native.operations import membership, metadata, rebuild_object_map, resize, sparsify
 from rbd_native.operations.features import update as update_features
 from rbd_native.operations.open import open_image

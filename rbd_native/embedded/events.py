@@ -11,17 +11,16 @@ from __future__ import annotations
 import errno
 import itertools
 import logging
-import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Final
 
 from rbd_native.embedded import bell, watches
 from rbd_native.embedded.store import FAULTS
 from rbd_native.engine import PENDING, Resume
 from rbd_native.interrupts import DEFERRED
+from rbd_native.native import queue, threading
 from rbd_native.rados.port import Call, NotifyReply, OnWatchError, Outcome
 from rbd_native.rados.port import Watch as PortWatch
 
@@ -358,7 +357,7 @@ class _Callbacks:
     """The thread that runs the callbacks of watches."""
 
     def __init__(self) -> None:
-        self._queue: SimpleQueue[tuple[Watch | None, Callable[[], None]] | None] = SimpleQueue()
+        self._queue: queue.SimpleQueue[tuple[Watch | None, Callable[[], None]] | None] = queue.SimpleQueue()
         self._guard = threading.Lock()
         self._thread: threading.Thread | None = None
         self._running: Watch | None = None

@@ -20,13 +20,13 @@ from __future__ import annotations
 
 import ctypes
 import os
-import threading
 import weakref
 from pathlib import Path
 from typing import Any, Protocol
 
 from rbd_native.embedded.rados_errors import Error
 from rbd_native.interrupts import DEFERRED
+from rbd_native.native import threading
 
 
 class ForkedError(Error, RuntimeError):

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import fcntl
 import os
-import time
 from pathlib import Path
 from typing import Final
+
+from rbd_native.native import time
 
 _PAUSE: Final = 0.002
 """Seconds between two tries of one who waits for a limited time: the kernel has no such wait."""

@@ -7,13 +7,12 @@ means.
 from __future__ import annotations
 
 import errno
-import threading
 from collections.abc import Callable, Iterator
-from queue import SimpleQueue
 from typing import Any, Final
 
 from rbd_native.embedded.rados_errors import make_ex
 from rbd_native.interrupts import DEFERRED
+from rbd_native.native import queue, threading
 from rbd_native.rados import port
 
 LIBRADOS_OP_FLAG_FAILOK: Final = 2
@@ -224,7 +223,7 @@ class Dispatcher:
 
     def __init__(self, name: str) -> None:
         self._name = name
-        self._queue: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._queue: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._guard = threading.Lock()
         self._thread: threading.Thread | None = None
 
@@ -260,8 +259,10 @@ def run_callback(callback: Callable[[], Any]) -> None:
 
 def report(error: BaseException) -> None:
     """Hand an exception to Python's hook for those that end in a thread of their own."""
-    seen = (type(error), error, error.__traceback__, threading.current_thread())
-    threading.excepthook(threading.ExceptHookArgs(seen))
+    import threading as patched  # perhaps: the hook is the program's, the threads are not
+
+    seen = (type(error), error, error.__traceback__, patched.current_thread())
+    patched.excepthook(patched.ExceptHookArgs(seen))
 
 
 class Completion:

@@ -19,7 +19,6 @@ import errno
 import os
 import sqlite3
 import stat
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -33,6 +32,7 @@ from rbd_native.embedded.rados_errors import ConnectionShutdown, Error, make_ex
 from rbd_native.embedded.tables import CHUNK, FORMAT, HEAD_STATE, NotACluster
 from rbd_native.embedded.transactions import OwnRead, SharedRead, Transaction, Write
 from rbd_native.interrupts import DEFERRED
+from rbd_native.native import threading
 
 __all__ = ["CHUNK", "FAULTS", "FORMAT", "HEAD_STATE", "ClosedError", "ForkedError", "NotACluster", "Store", "Transaction"]
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import threading
 import weakref
 from collections.abc import Callable
 from typing import Any
 
+from rbd_native.native import threading
 from rbd_native.rados.port import RadosError
 
 Callback = Callable[[int, int], Any]
