@@ -126,7 +126,8 @@ class Rados:
         with DEFERRED:
             cluster = self._given
             if cluster is None:
-                cluster = self._own = Cluster(self._conf.get(PATH_OPTION) or None)
+                patience = float(self._conf.get("client_mount_timeout") or 0) or None
+                cluster = self._own = Cluster(self._conf.get(PATH_OPTION) or None, patience=patience)
             self._connection = cluster.connect(self._conf)
             self.state = "connected"
 
