@@ -53,7 +53,9 @@ def _blocklist(db: sqlite3.Connection, command: Command, data: bytes) -> Answer:
     action = command.get("blocklistop", command.get("blacklistop"))
     address = _text(command, "addr")
     if action == "add":
-        seconds = float(command.get("expire", mon.DEFAULT_BLOCKLIST_SECONDS))
+        seconds = command.get("expire", mon.DEFAULT_BLOCKLIST_SECONDS)
+        if not isinstance(seconds, int | float) or not 0 <= seconds < float("inf"):
+            raise Denied(errno.EINVAL, "bad or missing field 'expire'")
         until = mon.block(db, address, seconds)
         return b"", f"blocklisting {address} until {mon.stamp(until)} ({seconds:g} sec)"
     if action == "rm":

@@ -286,7 +286,7 @@ class Ioctx(AioIoctx):
     def set_self_managed_snap_write(self, snaps: Sequence[int | str]) -> None:
         """Their order does not matter; none: no snapshot context."""
         self.require_ioctx_open()
-        ids = tuple(sorted((int(snap) for snap in snaps), reverse=True))
+        ids = tuple(sorted((unsigned(int(snap)) for snap in snaps), reverse=True))
         if len(set(ids)) != len(ids):
             raise make_ex(errno.EINVAL, "Failed to update snapshot write context")
         self._snapc = SnapContext(ids[0], ids) if ids else NO_SNAPS

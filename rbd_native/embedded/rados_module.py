@@ -24,6 +24,7 @@ from rbd_native.embedded.rados_errors import Error, RadosStateError, make_ex
 from rbd_native.embedded.rados_ioctx import Ioctx
 from rbd_native.embedded.rados_ops import Dispatcher, blob, small, text
 from rbd_native.interrupts import DEFERRED
+from rbd_native.native import threading
 from rbd_native.rados.port import Call
 
 
@@ -44,6 +45,11 @@ def _leave(connection: Connection | None, dispatcher: Dispatcher, own: Cluster |
     dispatcher.stop()
     if own is not None:
         own.close()
+
+
+def _leave_apart(*what: Any) -> None:
+    """Begun where Python's own threads cannot be: in the midst of a finalizer."""
+    threading.Thread(target=_leave, args=what, name="rados-leaving", daemon=True).start()
 
 
 class Rados:
@@ -97,7 +103,7 @@ class Rados:
             return
         self.state = "shutdown"
         with contextlib.suppress(RuntimeError):  # no thread can be had: the process ends
-            _thread.start_new_thread(_leave, (connection, self.dispatcher, self._own))
+            _thread.start_new_thread(_leave_apart, (connection, self.dispatcher, self._own))
 
     def __exit__(
         self, type_: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
