@@ -22,7 +22,7 @@ from rbd_native.embedded.events import Events, Notify
 from rbd_native.embedded.mon import Denied
 from rbd_native.embedded.objclass import Entity
 from rbd_native.embedded.osd import Osd, admit, check_name, refuse_blocked
-from rbd_native.embedded.store import FAULTS, ForkedError, Transaction, errno_of
+from rbd_native.embedded.store import FAULTS, ForkedError, Transaction, errno_of, told_as_rados_does
 from rbd_native.engine import Resume
 from rbd_native.interrupts import DEFERRED
 from rbd_native.rados import port
@@ -110,7 +110,7 @@ class Connection(port.Cluster):
         self._forked = False
         self._opened: Cluster | None = None
         self._store = cluster.store
-        with self._store.writing(self.limit("client_mount_timeout")) as db:
+        with told_as_rados_does(self._store.path), self._store.writing(self.limit("client_mount_timeout")) as db:
             gid, address = mon.register(db)
         self.entity = Entity(gid, address)
         self.events = Events(self)
@@ -172,7 +172,7 @@ class Connection(port.Cluster):
         return self.entity.address
 
     def fsid(self) -> str:
-        with self._store.read as db:
+        with told_as_rados_does(self._store.path), self._store.read as db:
             return mon.fact(db, "fsid")
 
     def conf_get(self, name: str) -> str | None:
@@ -188,7 +188,7 @@ class Connection(port.Cluster):
         return int(self.conf.get(option) or 0)
 
     def _central(self, name: str) -> str | None:
-        with self._store.read as db:
+        with told_as_rados_does(self._store.path), self._store.read as db:
             return mon.config(db, self.conf.name, name)
 
     # --- pools ---

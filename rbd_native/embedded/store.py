@@ -34,7 +34,18 @@ from rbd_native.embedded.transactions import OwnRead, SharedRead, Transaction, W
 from rbd_native.interrupts import DEFERRED
 from rbd_native.native import threading
 
-__all__ = ["CHUNK", "FAULTS", "FORMAT", "HEAD_STATE", "ClosedError", "ForkedError", "NotACluster", "Store", "Transaction"]
+__all__ = [
+    "CHUNK",
+    "FAULTS",
+    "FORMAT",
+    "HEAD_STATE",
+    "ClosedError",
+    "ForkedError",
+    "NotACluster",
+    "Store",
+    "Transaction",
+    "told_as_rados_does",
+]
 
 FAULTS: Final = (sqlite3.Error, OSError)
 """What a transaction raises where the database, or what it lies on, fails, or where waiting took too long."""
@@ -73,7 +84,7 @@ class Store:
         self.writer: sqlite3.Connection | None = None
         self.gate: Gate | None = None
         fork.watch_over(self)
-        with DEFERRED, self._in_use(), _told_as_rados_does(self.path):
+        with DEFERRED, self._in_use(), told_as_rados_does(self.path):
             if self.path is None:
                 self.writer = _connect(":memory:")
                 tables.create(self.writer, pools)
@@ -245,15 +256,15 @@ def _unprepared() -> Error:
 
 
 @contextlib.contextmanager
-def _told_as_rados_does(path: Path | None) -> Iterator[None]:
-    """What fails while a cluster is opened, as exceptions of rados."""
+def told_as_rados_does(path: Path | None) -> Iterator[None]:
+    """What fails in the database, where it is not an operation's outcome, as exceptions of rados."""
     try:
         yield
     except FAULTS as error:
         words = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         shut = path is not None and os.access(path, os.F_OK) and not os.access(path, os.R_OK | os.W_OK)
         code = errno.EACCES if shut else errno_of(error)
-        raise make_ex(code, f"cannot open the embedded cluster {path}: {words}") from error
+        raise make_ex(code, f"the embedded cluster {path or 'in memory'}: {words}") from error
 
 
 def _connect(where: str) -> sqlite3.Connection:
