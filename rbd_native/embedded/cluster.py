@@ -105,6 +105,13 @@ class Cluster:
         for connection in connections.values():
             connection.in_child()
 
+    def backup(self, path: str | os.PathLike[str]) -> None:
+        """Copy the cluster, as it is at one moment, into a file that is not there yet; others may go on meanwhile.
+
+        The copy is a cluster of the same id without clients. rados.Error where it cannot be made, and then it is not there.
+        """
+        self.store.backup(Path(path))
+
     def close(self) -> None:
         """Disconnect its clients and close the store. What was in memory is gone."""
         with DEFERRED:

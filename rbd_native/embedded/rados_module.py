@@ -175,7 +175,7 @@ class Rados:
         try:
             self._conf.read([text(path, "path")])
         except OSError as error:
-            raise make_ex(error.errno or errno.EIO, "error calling conf_read_file") from error
+            raise make_ex(error.errno or errno.EIO, f"error calling conf_read_file: {path}") from error
         except ValueError as error:
             raise make_ex(errno.EINVAL, f"error calling conf_read_file: {error}") from error
 

@@ -203,6 +203,19 @@ class Store:
         """A transaction that writes. TimeoutError where others keep it waiting for more than so many seconds."""
         return Write(self, patience)
 
+    def backup(self, path: Path) -> None:
+        """Copy what is there at one moment into a new file. rados.Error."""
+        with told_as_rados_does(path):
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+            try:
+                with contextlib.closing(_connect(f"{path.absolute().as_uri()}?mode=rw")) as copy:
+                    with self.read as db:
+                        db.backup(copy)
+                    tables.forget_clients(copy)
+            except BaseException:
+                path.unlink()
+                raise
+
     def data_version(self) -> int:
         """A number that is another one after any other connection has written. -1: a writer is waiting, it is not known."""
         if not self.turn.acquire(timeout=_GLANCE):

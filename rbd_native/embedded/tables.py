@@ -132,5 +132,11 @@ def upgrade(connection: sqlite3.Connection, number: int) -> None:
         connection.executescript(f"BEGIN IMMEDIATE; {step}; COMMIT")
 
 
+def forget_clients(connection: sqlite3.Connection) -> None:
+    """Strike off all clients and what they wait for: none of them is one of this copy's."""
+    tables = ("client", "watch", "notify", "notify_ack")
+    connection.executescript("BEGIN; " + "".join(f"DELETE FROM {table}; " for table in tables) + "COMMIT")
+
+
 _STRANGE: Final = (sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 """What SQLite says of a database that has no such tables, and of a file that is no database."""

@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import os
 import resource
 import signal
 import sqlite3
@@ -15,7 +14,7 @@ import pytest
 
 from rbd_native import embedded
 from rbd_native.embedded import tables
-from rbd_native.rados.port import OmapGet, Read, Write
+from rbd_native.rados.port import ListWatchers, OmapGet, Read, Write
 from tests.embedded.forking import descriptors, in_child
 
 HERE = Path(__file__).parent
@@ -208,10 +207,26 @@ def test_one_pool_by_its_name() -> None:
         assert list(cluster.connect().pools().block().value.values()) == ["volumes"]
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="for root nothing is forbidden")
-def test_a_file_that_may_not_be_written(tmp_path: Path) -> None:
-    path = tmp_path / "cluster"
-    embedded.Cluster(path).close()
-    path.chmod(0o400)
-    with pytest.raises(embedded.PermissionDeniedError):
-        embedded.Cluster(path)
+# --- copies ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("where", ["in memory", "in a file"])
+def test_a_copy_of_one_that_is_in_use(tmp_path: Path, where: str) -> None:
+    with embedded.Cluster(None if where == "in memory" else tmp_path / "original") as cluster:
+        client = cluster.connect()
+        io = client.io(1)
+        io.write("object", [Write(0, b"before")]).block()
+        watch = io.watch("object", lambda *_: b"", lambda _: None).block().value
+        cluster.backup(tmp_path / "copy")
+        io.write("object", [Write(0, b"after!")]).block()
+        with pytest.raises(embedded.ObjectExists):
+            cluster.backup(tmp_path / "copy")
+        with pytest.raises(embedded.ObjectNotFound):
+            cluster.backup(tmp_path / "missing" / "copy")
+        with embedded.Cluster(tmp_path / "copy") as copy:
+            there = copy.connect()
+            assert there.fsid() == client.fsid()
+            assert there.io(1).read("object", [Read(0, 0)]).block().outs == (b"before",)
+            assert there.io(1).read("object", [ListWatchers()]).block().outs == ([],)
+        assert watch.close().block().rv == 0
+    assert not (tmp_path / "missing").exists()
