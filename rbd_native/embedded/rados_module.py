@@ -10,13 +10,15 @@ import _thread
 import contextlib
 import errno
 import json
+import os
+import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Literal, NamedTuple
 
-from rbd_native.embedded import ceph_options, mon
+from rbd_native.embedded import arguments, ceph_options, mon, status_commands
 from rbd_native.embedded.client import Connection
 from rbd_native.embedded.cluster import Cluster
 from rbd_native.embedded.conf import PATH_OPTION, Conf, UnknownOption, canonical
@@ -204,6 +206,26 @@ class Rados:
         else:
             self._connection.conf_set(name, value)
 
+    def conf_parse_argv(self, args: Sequence[str]) -> list[str] | None:
+        """The arguments that are no options, which the others set. None for none."""
+        self.require_state("configuring", "connected")
+        if not args:
+            return None
+        self.parsed_args = list(args)
+        try:
+            return arguments.take_options(self._conf, [text(arg, "args") for arg in args])
+        except ValueError:
+            raise make_ex(errno.EINVAL, "error calling conf_parse_argv_remainder") from None
+
+    def conf_parse_env(self, var: str = "CEPH_ARGS") -> None:
+        """Take the options in a variable of the environment, if it is there."""
+        self.require_state("configuring", "connected")
+        words = os.environ.get(text(var, "var") if var else "", "")
+        try:
+            arguments.take_options(self._conf, shlex.split(words))
+        except ValueError:
+            raise make_ex(errno.EINVAL, "error calling conf_parse_env") from None
+
     # --- the client and its cluster ---
 
     def version(self) -> Version:
@@ -284,7 +306,7 @@ class Rados:
         self._value(client.pool_name(pool_id), f"error opening pool id '{pool_id}'")
         return Ioctx(self, str(pool_id), client.io(pool_id, owner=self))
 
-    # --- the monitor ---
+    # --- the monitor, and daemons that an embedded cluster has not ---
 
     def mon_command(
         self, cmd: str, inbuf: bytes, timeout: int = 0, target: str | int | None = None
@@ -299,3 +321,56 @@ class Rados:
         if not isinstance(command, dict):
             return -errno.EINVAL, b"", f"not JSON object {cmd}"
         return client.run_command(command, data)
+
+    def ping_monitor(self, mon_id: str) -> str:
+        """What the monitor "a", the only one, says of itself and of the cluster's health, as JSON."""
+        self.require_state("configuring", "connected")
+        if text(mon_id, "mon_id") != "a":
+            raise make_ex(errno.ENOENT, "error calling ping_monitor")
+        return json.dumps({"health": status_commands.HEALTH, "mon_status": status_commands.MON_STATUS}, indent=4) + "\n"
+
+    def mgr_command(
+        self, cmd: str, inbuf: bytes, timeout: int = 0, target: str | None = None
+    ) -> tuple[int, bytes, str]:
+        """There is no manager that would know a command."""
+        self._client()
+        prefix = _prefix(cmd, blob(inbuf, "inbuf"))
+        return -errno.EINVAL, b"", f"No handler found for '{prefix}'"
+
+    def osd_command(self, osdid: int, cmd: str, inbuf: bytes, timeout: int = 0) -> tuple[int, bytes, str]:
+        """Of the only OSD, 0: "version"."""
+        self._client()
+        prefix = _prefix(cmd, blob(inbuf, "inbuf"))
+        if small(osdid, 31) != 0:
+            return -errno.ENOENT, b"", "osd dne"
+        if prefix != "version":
+            return -errno.EINVAL, b"", f"unrecognized command '{prefix}'"
+        told = {"version": "16.2.15", "release": "pacific", "release_type": "stable"}
+        return 0, (json.dumps(told, indent=4) + "\n").encode(), ""
+
+    def pg_command(self, pgid: str, cmd: str, inbuf: bytes, timeout: int = 0) -> tuple[int, bytes, str]:
+        """There are no placement groups that could be asked."""
+        self._client()
+        text(pgid, "pgid")
+        _prefix(cmd, blob(inbuf, "inbuf"))
+        return -errno.EINVAL, b"", "no pgid specified"
+
+    def service_daemon_register(self, service: str, daemon: str, metadata: Mapping[str, str]) -> None:
+        """Nobody lists them."""
+        self.require_state("configuring", "connected")
+        for name, value in {"service": service, "daemon": daemon, **metadata}.items():
+            text(value, name)
+
+    def service_daemon_update(self, status: Mapping[str, str]) -> None:
+        self._client()
+        for name, value in status.items():
+            text(value, name)
+
+
+def _prefix(command: str, data: bytes) -> str:
+    """Which command it is; "" for none."""
+    try:
+        found = json.loads(text(command, "cmd"))
+    except ValueError:
+        return ""
+    return str(found.get("prefix", "")) if isinstance(found, dict) else ""

@@ -23,6 +23,10 @@ def blocks() -> list[tuple[str, str]]:
     return found
 
 
+def _name(value: str) -> str:
+    return value[:20]
+
+
 def run(code: str, directory: Path) -> None:
     command = [sys.executable, "-X", "dev", "-W", "error", "-W", "ignore:.*fork:DeprecationWarning", "-c", code]
     done = subprocess.run(command, cwd=directory, capture_output=True, text=True, timeout=120)
@@ -33,12 +37,12 @@ def test_there_are_some() -> None:
     assert len(blocks()) >= 6
 
 
-@pytest.mark.parametrize(("where", "code"), [block for block in blocks() if REAL not in block[1]], ids=lambda value: value[:20])
+@pytest.mark.parametrize(("where", "code"), [block for block in blocks() if REAL not in block[1]], ids=_name)
 def test_without_a_cluster(where: str, code: str, tmp_path: Path) -> None:
     run(code, tmp_path)
 
 
 @pytest.mark.ceph
-@pytest.mark.parametrize(("where", "code"), [block for block in blocks() if REAL in block[1]], ids=lambda value: value[:20])
+@pytest.mark.parametrize(("where", "code"), [block for block in blocks() if REAL in block[1]], ids=_name)
 def test_with_a_cluster(where: str, code: str, tmp_path: Path, ceph: CephCluster, pool: str) -> None:
     run(code.replace(REAL, str(ceph.conf)).replace('open_ioctx("rbd")', f'open_ioctx("{pool}")'), tmp_path)
