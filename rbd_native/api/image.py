@@ -168,7 +168,8 @@ class Image(AioMethods, CopyMethods, DiffMethods, FamilyMethods, LockMethods, Mi
         with DEFERRED:  # what is closed in name is closed in fact
             if not self.closed:
                 self.closed = True
-                drive(self._context.close(), "error while closing image %s", self.name)
+                if self._process == os.getpid():  # else it is the parent's, to which its connection belongs
+                    drive(self._context.close(), "error while closing image %s", self.name)
 
     def __enter__(self) -> Self:
         return self

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -168,9 +168,17 @@ def test_images_on_both_sides(cluster: embedded.Cluster) -> None:
                     return same.read(0, 6).decode()
 
             assert in_child(work) == "parent"
+            assert in_child(lambda: _refused(lambda: image.read(0, 1)) + _refused(image.close)) == ["ForkedError", "None"]
             assert image.read(4096, 5) == b"child"
             image.write(b"again", 0)
             assert image.read(0, 5) == b"again"
+
+
+def _refused(action: Callable[[], Any]) -> list[str]:
+    try:
+        return [str(action())]
+    except embedded.ForkedError as error:
+        return [type(error).__name__]
 
 
 # --- whose clients are whose -----------------------------------------------------------------------------------------
