@@ -21,9 +21,9 @@ from rbd_native.embedded.conf import Conf, canonical
 from rbd_native.embedded.events import Events, Notify
 from rbd_native.embedded.mon import Denied
 from rbd_native.embedded.objclass import Entity
+from rbd_native.embedded.operations import Asking, Reading, Writing
 from rbd_native.embedded.osd import Osd, admit, check_name, refuse_blocked
 from rbd_native.embedded.store import FAULTS, ForkedError, Transaction, errno_of, told_as_rados_does
-from rbd_native.engine import Resume
 from rbd_native.interrupts import DEFERRED
 from rbd_native.rados import port
 from rbd_native.rados.port import HEAD, Exec, Outcome, RadosError, Reply, SnapContext
@@ -36,65 +36,6 @@ _PAGE = 1000  # names of objects that one listing step takes
 _GONE: Final = port.failure(errno.ESHUTDOWN)
 _MANAGEMENT: Final = "rados_mon_op_timeout"
 _OBJECTS: Final = "rados_osd_op_timeout"
-
-
-class _Read(port.Operation):
-    """A read, done when it is started."""
-
-    __slots__ = ("_io", "_snap", "_steps")
-
-    def __init__(self, io: Io, oid: str, steps: Sequence[Any], snap: int) -> None:
-        self.oid = oid
-        self._io = io
-        self._steps = steps
-        self._snap = snap
-
-    def block(self) -> Reply:
-        io = self._io
-        if io.cluster.closed:
-            return io.cluster.gone()
-        return io.osd.read(io.entity, io.pool_id, io.namespace, self.oid, self._steps, self._snap)
-
-    def start(self, resume: Resume) -> Reply:
-        return self.block()
-
-
-class _Write(port.Operation):
-    """A write, done when it is started."""
-
-    __slots__ = ("_io", "_mtime", "_snapc", "_steps")
-
-    def __init__(self, io: Io, oid: str, steps: Sequence[Any], snapc: SnapContext, mtime: int | None) -> None:
-        self.oid = oid
-        self._io = io
-        self._steps = steps
-        self._snapc = snapc
-        self._mtime = mtime
-
-    def block(self) -> Reply:
-        io = self._io
-        if io.cluster.closed:
-            return io.cluster.gone()
-        return io.osd.write(io.entity, io.pool_id, io.namespace, self.oid, self._steps, self._snapc, self._mtime)
-
-    def start(self, resume: Resume) -> Reply:
-        return self.block()
-
-
-class _Call(port.Call):
-    """Another call, done when it is started."""
-
-    __slots__ = ("_do", "what")
-
-    def __init__(self, what: str, do: Callable[[], Outcome]) -> None:
-        self.what = what
-        self._do = do
-
-    def start(self, resume: Resume) -> Outcome:
-        return self._do()
-
-    def block(self) -> Outcome:
-        return self._do()
 
 
 class Connection(port.Cluster):
@@ -195,7 +136,7 @@ class Connection(port.Cluster):
 
     def ask(self, what: str, question: Callable[[sqlite3.Connection], Any]) -> port.Call:
         """A call that reads the monitor's tables."""
-        return _Call(what, lambda: self._outcome(self._store.read, question))
+        return Asking(what, lambda: self._outcome(self._store.read, question))
 
     def tell(self, what: str, change: Callable[[sqlite3.Connection], Any]) -> port.Call:
         """A call that changes them, or the watches."""
@@ -206,7 +147,7 @@ class Connection(port.Cluster):
             self.cluster.ring_all()
             return outcome
 
-        return _Call(what, do)
+        return Asking(what, do)
 
     def _outcome(self, transaction: Transaction, do: Callable[[sqlite3.Connection], Any]) -> Outcome:
         if self.closed:
@@ -281,7 +222,7 @@ class Connection(port.Cluster):
         return self.tell(f"blocklist {address}", lambda db: mon.block(db, address, seconds))
 
     def wait_for_latest_map(self) -> port.Call:
-        return _Call("map", lambda: Outcome(0))
+        return Asking("map", lambda: Outcome(0))
 
     def connect(self, client: str, conf: Mapping[str, str]) -> port.Call:
         """To another embedded cluster: one in a file, or one in the memory of this process."""
@@ -295,7 +236,7 @@ class Connection(port.Cluster):
             connection._opened = cluster if own else None
             return Outcome(0, connection)
 
-        return _Call(f"connect {client}", connect)
+        return Asking(f"connect {client}", connect)
 
     def disconnect(self) -> port.Call:
         def disconnect() -> Outcome:
@@ -304,7 +245,7 @@ class Connection(port.Cluster):
                 self._opened.close()
             return Outcome(0)
 
-        return _Call("disconnect", disconnect)
+        return Asking("disconnect", disconnect)
 
 
 def _nothing(name: str) -> None:
@@ -326,7 +267,7 @@ class Io(port.Io):
         self.entity = cluster.entity
 
     def read(self, oid: str, steps: Sequence[port.ReadStep], *, snap: int = HEAD) -> port.Operation:
-        return _Read(self, oid, steps, snap)
+        return Reading(self, oid, steps, snap)
 
     def write(
         self,
@@ -337,10 +278,10 @@ class Io(port.Io):
         mtime: int | None = None,
     ) -> port.Operation:
         """`mtime`, beyond the port: the modification time to set, in nanoseconds since 1970."""
-        return _Write(self, oid, steps, snapc or NO_SNAPS, mtime)
+        return Writing(self, oid, steps, snapc or NO_SNAPS, mtime)
 
     def execute(self, oid: str, step: Exec) -> port.Operation:
-        return _Read(self, oid, (step,), HEAD)
+        return Reading(self, oid, (step,), HEAD)
 
     def xattrs(self, oid: str, snap: int = HEAD) -> port.Call:
         """Beyond the port. Value: all xattrs of an object, as a dict; those without a name are left out, as in Ceph."""
@@ -376,7 +317,7 @@ class Io(port.Io):
             with DEFERRED:
                 return self.cluster.events.watch(on_notify, on_error, seconds, insert)
 
-        return _Call(oid, do)
+        return Asking(oid, do)
 
     def notify(self, oid: str, payload: bytes, timeout_ms: int) -> port.Call:
         """Zero milliseconds: what `client_notify_timeout` says."""
@@ -412,7 +353,7 @@ class Io(port.Io):
                 return Outcome(self.cluster.gone().rv)
             return Outcome(self.osd.roll_back(self.entity, self.pool_id, self.namespace, oid, snap, snapc).rv)
 
-        return _Call(oid, do)
+        return Asking(oid, do)
 
     async def list_objects(self) -> AsyncIterator[str]:
         for _, oid in self.names(self.namespace):
