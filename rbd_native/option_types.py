@@ -7,17 +7,18 @@ Contract
 
     - numbers are decimal, may have blanks in front, never behind (except where a unit lets anything follow);
     - the units of a plain number are powers of 1000 (`1K` is 1000), those of a size powers of 1024, also
-      spelt `1Ki`, `1KB` (of the unit's at most two characters only the first one is looked at);
+      spelt `1Ki`, `1KB`, `1KiB`; bytes may be `1B` and `1BB` (sic);
     - a flag is true, false, or any number of 32 bits;
-    - a feature set is a number without the internal bits, or names, whose bits are added up (sic).
+    - a feature set is a number without the internal bits, or names, whose bits are added up (sic);
+      so is a set of kinds of operations.
 
-Source: 16.2.15's behaviour, compared over generated texts in the tests.
+Source: 20.2.4's behaviour, compared over generated texts in the tests.
 """
 
 import math
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from rbd_native.constants import FEATURE_NAMES, RBD_FEATURES_DEFAULT
@@ -43,6 +44,8 @@ _REAL = re.compile(
 )
 _SI_UNITS: dict[str, int] = {unit: 1000**power for power, unit in enumerate("KMGTPE", start=1)}
 _IEC_UNITS: dict[str, int] = {"B": 1} | {unit: 1024**power for power, unit in enumerate("KMGTPE", start=1)}
+_SIZE_UNIT = re.compile("B{0,2}|[KMGTPE]i?B?")
+_OPERATIONS = {"read": 1, "write": 2, "discard": 4, "write_same": 8, "compare_and_write": 16}
 _NUMERIC_FEATURES = 0xFF  # newer bits can be asked for by name only
 
 
@@ -84,10 +87,9 @@ def _parse_uint(text: str) -> int:
 def _parse_size(text: str) -> int:
     digits = text[: len(text) - len(text.lstrip("0123456789+-"))]
     unit = text[len(digits) :]
-    scale = _IEC_UNITS.get(unit[:1] or "B")
-    if scale is None or unit == "Bi" or len(unit.encode("utf-8", "surrogateescape")) > 2:
+    if not _SIZE_UNIT.fullmatch(unit):
         raise ValueError(f"not a size: {text!r}")
-    return _within(_integer(digits) * scale, 0, (1 << 64) - 1)
+    return _within(_integer(digits) * _IEC_UNITS[unit[:1] or "B"], 0, (1 << 64) - 1)
 
 
 def _parse_float(text: str) -> float:
@@ -108,18 +110,27 @@ def _parse_float(text: str) -> float:
     return value
 
 
-def _parse_features(text: str) -> int:
+def _parse_mask(text: str, bits: Mapping[str, int], highest: int, empty: int) -> int:
+    """`highest`: of those that are given as a number. `empty`: what no text at all means."""
     text = text.strip(_BLANKS)
     if not text:
-        return RBD_FEATURES_DEFAULT
+        return empty
     if re.fullmatch("[+-]?[0-9]+", text):
         magnitude = _within(int(text.lstrip("+-")), 0, (1 << 64) - 1)
-        return _within(-magnitude % (1 << 64) if text[0] == "-" else magnitude, 0, _NUMERIC_FEATURES)
+        return _within(-magnitude % (1 << 64) if text[0] == "-" else magnitude, 0, highest)
     names = [name.strip(_BLANKS) for name in text.split(",")]
-    unknown = [name for name in names if name not in FEATURE_NAMES]
+    unknown = [name for name in names if name not in bits]
     if unknown:
-        raise ValueError(f"unknown features: {', '.join(unknown)}")
-    return sum(FEATURE_NAMES[name] for name in names)
+        raise ValueError(f"not known: {', '.join(unknown)}")
+    return sum(bits[name] for name in names)
+
+
+def _parse_features(text: str) -> int:
+    return _parse_mask(text, FEATURE_NAMES, _NUMERIC_FEATURES, RBD_FEATURES_DEFAULT)
+
+
+def _parse_operations(text: str) -> int:
+    return _parse_mask(text, _OPERATIONS, sum(_OPERATIONS.values()), 0)
 
 
 def _render_flag(value: Value) -> str:
@@ -139,3 +150,4 @@ SIZE = Kind(_parse_size, str)
 FLOAT = Kind(_parse_float, _render_float)
 TEXT = Kind(str, str)
 FEATURES = Kind(_parse_features, str)
+OPERATIONS = Kind(_parse_operations, str)

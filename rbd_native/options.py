@@ -8,7 +8,7 @@ Contract
     Nothing here does I/O: metadata come as mappings from option name to raw text, the client's configuration
     as a function like `rados.Rados.conf_get`. What is refused raises `OptionError`; the API makes it EINVAL.
 
-Source: the options of 16.2.15 as its monitor describes them; names, defaults, types and limits are compared
+Source: the options of 20.2.4 as its monitor describes them; names, defaults, types and limits are compared
 with a real cluster's in the tests. Options of later releases are unknown here, and ignored like any such.
 """
 
@@ -23,7 +23,7 @@ from rbd_native.constants import (
     RBD_CONFIG_SOURCE_POOL,
     RBD_FEATURES_DEFAULT,
 )
-from rbd_native.option_types import FEATURES, FLAG, FLOAT, INT, SIZE, TEXT, UINT, Kind, Value
+from rbd_native.option_types import FEATURES, FLAG, FLOAT, INT, OPERATIONS, SIZE, TEXT, UINT, Kind, Value
 
 METADATA_PREFIX = "conf_"
 
@@ -148,6 +148,7 @@ _IMAGE_LEVEL = {
     "rbd_persistent_cache_path": _text("/tmp"),
     "rbd_persistent_cache_size": _uint(1 << 30, minimum=1 << 30),
     "rbd_plugins": _text(""),
+    "rbd_qos_exclude_ops": Option(OPERATIONS, 0),
     "rbd_qos_schedule_tick_min": _uint(50, minimum=1),
     **{f"rbd_qos_{what}_limit": _uint(0) for what in _THROTTLES},
     **{f"rbd_qos_{what}_burst": _uint(0) for what in _THROTTLES},

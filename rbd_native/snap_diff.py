@@ -7,7 +7,7 @@ all of them at once: each says of every object whether it exists and whether it 
 Versions are snapshot ids; 0 is before everything, HEAD is now. Intervals are sorted lists of (start, end) in bytes which
 neither overlap nor touch.
 
-Source: the answers of a running 16.2.15 librbd, which are the same list for the same history.
+Source: the answers of a running 20.2.4 librbd, which are the same list for the same history.
 """
 
 from __future__ import annotations
@@ -100,7 +100,8 @@ def _between(found: SnapSet, since: int, until: int) -> _Change:
         if until < first:
             break
         if until <= last:
-            return _Change(diff, clone.size, True)
+            # What was cut off in between, and is beyond either version, is a difference of neither.
+            return _Change(common(diff, joined([(0, max(start_size, clone.size))])), clone.size, True)
         if place + 1 < len(clones):
             diff = joined(diff + _step(clone, clones[place + 1]))
     return _Change(joined([(0, start_size or 0)]), 0, False)
@@ -125,10 +126,8 @@ def object_changes(
         before = object_size if at_start.extents is None else at_start.size
     diff, size, exists = _between(found, since, until)
     everything = [(0, object_size)]
-    if diff is None:
+    if diff is None or (whole and diff):
         diff, size = everything, object_size
-    elif whole and diff:
-        diff = everything
     changed = common(diff, wanted)
     gone = common(joined([(size, before)]), wanted)
     changed = without(changed, gone)

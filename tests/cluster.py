@@ -191,7 +191,9 @@ class CephCluster:
         # A file, not a pipe: the daemons keep their standard output, and a pipe would stay open with them.
         output = self.root / "log" / "start"
         with output.open("wb") as stream:
-            done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=stream, stderr=stream)
+            # In the directory that a system starts its services in: the OSD of some builds (Debian's of 18 and of 20)
+            # looks for its object classes below the directory that it is started in.
+            done = subprocess.run(command, cwd="/", stdin=subprocess.DEVNULL, stdout=stream, stderr=stream)
         if done.returncode:
             words = output.read_text("utf-8", "replace")
             raise ClusterError(f"{' '.join(command)}\n{words}\n{self._log_ends()}")

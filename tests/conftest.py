@@ -5,14 +5,17 @@ once for the session, when the first test asks for it; if it cannot be had, thos
 """
 
 import itertools
+import sqlite3
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from hypothesis import settings
 
+from rbd_native.embedded import snapshots
 from tests.backend import Backend, ceph_backend, embedded_backend
 from tests.cluster import CephCluster
+from tests.releases import REMOVAL_TAKES_AN_ID, told
 
 # The same examples in every run: what fails here fails everywhere.
 settings.register_profile("steady", derandomize=True, deadline=None, database=None)
@@ -23,6 +26,23 @@ _numbers = itertools.count(1)
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--full", action="store_true", help="run the long forms of tests that have one (tens of minutes)")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def ids_of_snapshots() -> Iterator[None]:
+    """The embedded cluster counts the ids of snapshots as the installed release does, so that they can be compared."""
+    remove = snapshots.remove
+
+    def remove_and_count(db: sqlite3.Connection, pool: int, snap: int) -> None:
+        known = db.execute("SELECT 1 FROM removed_snap WHERE pool = ? AND snap = ?", (pool, snap)).fetchone()
+        if not known:
+            snapshots.create(db, pool)
+        remove(db, pool, snap)
+
+    with pytest.MonkeyPatch.context() as patch:
+        if told(REMOVAL_TAKES_AN_ID):
+            patch.setattr(snapshots, "remove", remove_and_count)
+        yield
 
 
 @pytest.fixture(scope="session")

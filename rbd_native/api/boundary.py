@@ -59,7 +59,7 @@ def drive_present(coroutine: Coroutine[Any, Any, T], absent: str, message: str, 
 def name_bytes(value: Any, what: str) -> bytes:
     """A name as the binding keeps it and shows it. InvalidArgument unless it is str or bytes."""
     if isinstance(value, str):
-        value = value.encode()
+        value = value.encode("utf-8", "surrogateescape")
     if not isinstance(value, bytes):
         raise InvalidArgument(f"{what} must be a string")
     return value
@@ -80,8 +80,9 @@ def optional_text(value: Any, what: str) -> str | None:
 
 
 def shown(text: str) -> str:
-    """A name or value for the user: UnicodeDecodeError where its bytes are not UTF-8, as in the binding."""
-    return text.encode("utf-8", "surrogateescape").decode("utf-8") if not text.isascii() else text
+    """A name for the user. Bytes of it that are not UTF-8 are surrogate escapes, so that one such name does not hide all
+    others in a list, and :func:`name_bytes` takes it back. (The binding raises UnicodeDecodeError, for good.)"""
+    return text
 
 
 def uint64(value: Any) -> int:

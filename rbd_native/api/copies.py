@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 from typing import Any
 
-from rbd_native.api.boundary import drive, name_bytes, name_text, uint64, wish
+from rbd_native.api.boundary import c_int, drive, name_bytes, name_text, uint64, wish
+from rbd_native.errors import make_ex
 from rbd_native.image.context import ImageContext
-from rbd_native.operations import copy, deep_copy
+from rbd_native.operations import clone, copy, deep_copy
 from rbd_native.operations.progress import Callback, Progress
 from rbd_native.rados.connect import port_for
 
@@ -59,13 +61,17 @@ class CopyMethods:
         on_progress(done, total) in changed objects, which the binding does not have.
         """
         wanted = wish(0, order, features, stripe_unit, stripe_count, data_pool)
+        chosen = None if clone_format is None else uint64(clone_format)
+        message = "error deep copying image %s to %s"
+        if not clone.is_format(chosen):
+            raise make_ex(errno.EINVAL, message % (self.name, name_bytes(dest_name, "dest_name")))
         work = deep_copy.deep_copy(
             self._image,
             port_for(dest_ioctx),
             name_text(dest_name, "dest_name"),
             wanted,
-            clone_format=0 if clone_format is None else uint64(clone_format),
-            flatten=bool(flatten),
+            clone_format=chosen or 0,
+            flatten=bool(c_int(flatten)),
             progress=Progress(on_progress),
         )
-        drive(work, "error copying image %s to %s", self.name, name_bytes(dest_name, "dest_name"))
+        drive(work, message, self.name, name_bytes(dest_name, "dest_name"))

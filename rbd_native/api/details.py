@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 from typing import Any
 
 from rbd_native.api.boundary import moment, shown
@@ -16,12 +15,9 @@ from rbd_native.types import ProtectionStatus
 
 
 def row(image: Described | Unreadable) -> dict[str, Any]:
-    try:
-        if isinstance(image, Described):
-            return _details(image)
-        return {"id": shown(image.identifier), "name": shown(image.name), "error": image.code}
-    except UnicodeDecodeError:
-        return {"id": image.identifier, "name": image.name, "error": errno.EILSEQ}
+    if isinstance(image, Described):
+        return _details(image)
+    return {"id": shown(image.identifier), "name": shown(image.name), "error": image.code}
 
 
 def _details(image: Described) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextlib import aclosing
 from typing import Any
 
-from rbd_native.api.boundary import c_int, drive, name_bytes, name_text, uint8, uint64
+from rbd_native.api.boundary import c_int, drive, name_text, uint8, uint64
 from rbd_native.image.context import ImageContext
 from rbd_native.operations import diff
 from rbd_native.rados.port import RadosError
@@ -25,14 +25,14 @@ class DiffMethods:
         self,
         offset: int,
         length: int,
-        from_snapshot: str | bytes | int | None,
+        from_snapshot: str | int | None,
         iterate_cb: Callable[[int, int, bool], Any],
         include_parent: bool = True,
         whole_object: bool = False,
     ) -> None:
         """Call iterate_cb(offset, length, exists) for each extent of a range that changed, in ascending order.
 
-        From a snapshot (name or id), or from the beginning of time (None), to what the image is set to: `exists` says
+        From a snapshot (name or id), or from the beginning of time (None or 0), to what the image is set to: `exists` says
         whether there is data or it is zeros now. Where the callback raises, that ends it; where it returns a negative
         number, that is the errno it ends with. `include_parent`: from the beginning of time, tell of what a clone still
         shares with its parent too. `whole_object`: be content with whole objects, which object maps tell in no time.
@@ -41,12 +41,7 @@ class DiffMethods:
         range begins beyond the end.
         """
         image = self._image
-        since: str | int | None = None
-        given: bytes | int | None = None
-        if isinstance(from_snapshot, int):
-            since = given = uint64(from_snapshot)
-        elif from_snapshot is not None:
-            since, given = name_text(from_snapshot, "from_snapshot"), name_bytes(from_snapshot, "from_snapshot")
+        since, given = _version(from_snapshot)
         start, size = uint64(offset), uint64(length)
         parent, whole = bool(uint8(include_parent)), bool(uint8(whole_object))
 
@@ -60,3 +55,14 @@ class DiffMethods:
                             raise RadosError(-code, "ended by the callback")
 
         drive(work(), "error generating diff from snapshot %s", given)
+
+
+def _version(snapshot: str | int | None) -> tuple[str | int | None, str]:
+    """What to begin with, None for the beginning of time, and how messages call it. TypeError."""
+    if snapshot is None:
+        return None, "id 0"
+    if isinstance(snapshot, int):
+        return uint64(snapshot) or None, f"id {int(snapshot)}"
+    if isinstance(snapshot, str):
+        return name_text(snapshot, "from_snapshot"), snapshot
+    raise TypeError("from_snapshot must be a string or an integer")

@@ -120,19 +120,20 @@ class Group:
 
     def get_snap_info(self, snap_name: str | bytes) -> dict[str, Any]:
         """Keys id, name, state (RBD_GROUP_SNAP_STATE_*), namespace_type (RBD_GROUP_SNAP_NAMESPACE_TYPE_USER),
-        image_snap_name, and image_snaps: a list of dicts with keys pool_id, snap_id and image_name.
+        image_snap_name ("" where the group had no images), and image_snaps: a list of dicts with keys pool_id, snap_id and
+        image_name.
 
         Raises ObjectNotFound.
         """
         name = name_text(snap_name, "snap_name")
-        message = "error getting info of group snapshot %s@%s"
         work = group_snapshots.info(self._io, self._name, name)
-        return _snapshot(_drive(work, message, self._shown, name_bytes(snap_name, "snap_name")))
+        return _snapshot(_drive(work, "error showing a group snapshot"))
 
     def rollback_to_snap(self, name: str | bytes, on_progress: Callback | None = None) -> None:
         """Make all members what they were. on_progress(done, total), which the binding does not have, hears of each object.
 
-        Raises ObjectNotFound, InvalidArgument (the snapshot is incomplete), ReadOnlyImage (a user keeps a member's lock).
+        Raises ObjectNotFound, InvalidArgument (the snapshot is incomplete, or of other members), ReadOnlyImage (a user
+        keeps a member's lock).
         """
         work = group_snapshots.roll_back(self._io, self._name, name_text(name, "name"), Progress(on_progress))
         _drive(work, "error rolling back group to snapshot")

@@ -26,7 +26,9 @@ class LockMethods:
         return drive(locks.is_owner(self._image), message, self.name)
 
     def lock_acquire(self, lock_mode: int) -> None:
-        """Take the exclusive lock, and keep it until lock_release or close. OperationNotSupported for other modes."""
+        """Take the exclusive lock (RBD_LOCK_MODE_EXCLUSIVE), and keep it until lock_release or close; or, with
+        RBD_LOCK_MODE_EXCLUSIVE_TRANSIENT, until another client wants it. In either case it is not taken automatically any
+        more. OperationNotSupported for other modes."""
         drive(locks.acquire(self._image, uint64(lock_mode)), "error acquiring lock on image")
 
     def lock_release(self) -> None:

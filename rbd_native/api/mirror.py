@@ -30,7 +30,8 @@ class MirrorMethods:
         return int(drive(mirroring.mode(port_for(ioctx)), "error getting mirror mode"))
 
     def mirror_mode_set(self, ioctx: Any, mirror_mode: int) -> None:
-        """Raises InvalidArgument (no such mode; images are mirrored), ImageBusy (there are peers)."""
+        """Raises InvalidArgument (no such mode; images are mirrored; RBD_MIRROR_MODE_INIT_ONLY for another namespace than
+        the default one, or by a cluster older than release 20), ImageBusy (there are peers)."""
         wanted = uint32(mirror_mode)
         drive(mirror_pool.set_mode(port_for(ioctx), wanted), "error setting mirror mode")
 
@@ -43,8 +44,7 @@ class MirrorMethods:
         return shown(drive(mirror_pool.remote_namespace(port_for(ioctx)), "error getting remote namespace"))
 
     def mirror_remote_namespace_set(self, ioctx: Any, remote_namespace: str | bytes) -> None:
-        """Raises InvalidArgument where one of both is the default namespace, and the other not; OperationNotSupported by a
-        cluster older than release 20."""
+        """Raises InvalidArgument once images may be mirrored; OperationNotSupported by a cluster older than release 20."""
         text = name_text(remote_namespace, "remote_namespace")
         drive(mirror_pool.set_remote_namespace(port_for(ioctx), text), "error setting remote namespace")
 

@@ -39,8 +39,8 @@ class MirrorImageMethods:
         drive(work, "error disabling mirroring for image %s", self.name)
 
     def mirror_image_promote(self, force: bool) -> None:
-        """Make it primary at this site: from here on it is written here. Raises ImageNotFound (not mirrored),
-        InvalidArgument (it is primary), ImageBusy (primary at another site, and not `force`)."""
+        """Make it primary at this site: from here on it is written here. Raises InvalidArgument (it is not mirrored, or is
+        primary), ImageBusy (primary at another site, and not `force`)."""
         work = mirror_image.promote(self._image, force=bool(force))
         drive(work, "error promoting image %s to primary", self.name)
 
@@ -50,8 +50,8 @@ class MirrorImageMethods:
         drive(mirror_image.demote(self._image), "error demoting image %s to secondary", self.name)
 
     def mirror_image_resync(self) -> None:
-        """Have all of it copied anew from the site where it is primary. Raises ImageNotFound (not mirrored),
-        InvalidArgument (it is primary)."""
+        """Have all of it copied anew from the site where it is primary. Raises InvalidArgument (it is not mirrored, or is
+        primary)."""
         drive(mirror_image.resync(self._image), "error to resync image %s", self.name)
 
     def mirror_image_create_snapshot(self, flags: int = 0) -> int:
@@ -76,7 +76,7 @@ class MirrorImageMethods:
         return Completion(_info(self._image), oncomplete, data=True)
 
     def mirror_image_get_mode(self) -> int:
-        """RBD_MIRROR_IMAGE_MODE_*; JOURNAL, too, where it is not mirrored."""
+        """RBD_MIRROR_IMAGE_MODE_*. Raises InvalidArgument where it is not mirrored."""
         return int(drive(mirror_image.mode(self._image), "error getting mirror mode for image %s", self.name))
 
     def aio_mirror_image_get_mode(self, oncomplete: OnComplete) -> Completion:

@@ -105,8 +105,8 @@ class RBD(GroupMethods, MirrorMethods, NamespaceMethods, PoolMethods, TrashMetho
         - lock: what :meth:`Image.list_lockers` gives, or None where nobody holds it.
 
         No name of a pool, parent or group is looked up. An image that is gone before its header is read is left out. One
-        whose header cannot be read has but the keys id, name and error, the errno that opening it gives, too (EILSEQ where
-        names in it are not UTF-8: bytes that are not are surrogate escapes, in its own name); the others follow.
+        whose header cannot be read has but the keys id, name and error, the errno that opening it gives, too; the others
+        follow.
 
         Images are listed and read as the iteration goes on, some in advance, so a pool may have any number of them; what is
         changed meanwhile shows or does not. Iterating again reads anew. ImageNotFound where there is no such pool.
@@ -117,7 +117,7 @@ class RBD(GroupMethods, MirrorMethods, NamespaceMethods, PoolMethods, TrashMetho
         self,
         p_ioctx: Any,
         p_name: str | bytes,
-        p_snapshot: str | bytes | int,
+        p_snapshot: str | int,
         c_ioctx: Any,
         c_name: str | bytes,
         features: int | None = None,
@@ -133,9 +133,14 @@ class RBD(GroupMethods, MirrorMethods, NamespaceMethods, PoolMethods, TrashMetho
         ImageExists, InvalidArgument, ArgumentOutOfRange (order), FunctionNotSupported (layering).
         """
         parent, name = name_text(p_name, "p_name"), name_text(c_name, "c_name")
-        snapshot = p_snapshot if isinstance(p_snapshot, int) else name_text(p_snapshot, "p_snapname")
+        if isinstance(p_snapshot, int):
+            snapshot: str | int = uint64(p_snapshot)
+        elif isinstance(p_snapshot, str):
+            snapshot = name_text(p_snapshot, "p_snapshot")
+        else:
+            raise TypeError("p_snapshot must be a string or an integer")
         wanted = wish(0, order, features, stripe_unit, stripe_count, data_pool)
-        chosen = 0 if clone_format is None else uint64(clone_format)
+        chosen = None if clone_format is None else uint64(clone_format)
         work = clone.clone(port_for(p_ioctx), parent, snapshot, port_for(c_ioctx), name, wanted, chosen)
         drive(work, "error creating clone")
 

@@ -45,8 +45,8 @@ def everybody(db: sqlite3.Connection) -> list[User]:
 
 
 def _make(db: sqlite3.Connection, entity: str, caps: Mapping[str, str]) -> User:
-    # As Ceph's: type 1 (AES), when it was made, 16 bytes of secret.
-    raw = struct.pack("<HIIH", 1, *divmod(time.time_ns(), 10**9), 16) + secrets.token_bytes(16)
+    # As Ceph's: type 2 (AES of 256 bits), when it was made, 32 bytes of secret.
+    raw = struct.pack("<HIIH", 2, *divmod(time.time_ns(), 10**9), 32) + secrets.token_bytes(32)
     user = User(entity, base64.b64encode(raw).decode(), dict(caps))
     db.execute("INSERT INTO auth VALUES (?, ?, ?)", (entity, user.key, json.dumps(user.caps)))
     return user

@@ -148,7 +148,9 @@ class WriteContext(ObjectContext):
     def omap_page(self, after: bytes, limit: int, prefix: bytes = b"") -> tuple[dict[bytes, bytes], bool]:
         if not self._change.exists or self._remains:
             return {}, False
-        return objects.omap_page(self._db, self._stored(), after, limit, prefix)
+        if self._before is None:
+            raise ClassError(errno.EIO)
+        return objects.omap_page(self._db, self._before, after, limit, prefix)
 
     @property
     def _remains(self) -> bool:

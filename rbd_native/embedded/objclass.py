@@ -74,7 +74,7 @@ class ObjectContext(ABC):
     def omap_page(self, after: bytes, limit: int, prefix: bytes = b"") -> tuple[dict[bytes, bytes], bool]:
         """Entries with keys after `after`, ascending, at most `limit`, and whether there are more.
 
-        None on a missing object; ClassError(ENOENT) on a new one.
+        None on a missing object; ClassError(EIO) on a new one.
         """
 
     def omap_all(self, prefix: bytes) -> dict[bytes, bytes]:

@@ -11,6 +11,7 @@ import contextlib
 import errno
 import json
 import os
+import re
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
@@ -28,6 +29,8 @@ from rbd_native.embedded.rados_ops import Dispatcher, blob, small, text
 from rbd_native.interrupts import DEFERRED
 from rbd_native.native import threading
 from rbd_native.rados.port import Call
+
+_NAMES_FILES: Final = "CEPH_CONF"
 
 
 class Version(NamedTuple):
@@ -150,34 +153,27 @@ class Rados:
     # --- configuration ---
 
     def _read_files(self, conffile: str | int | None) -> None:
-        if conffile == self.NO_CONF_FILE:
+        if conffile is None or conffile == self.NO_CONF_FILE:
             return
-        if conffile in (None, "", self.DEFAULT_CONF_FILES):
-            self._read_default_files()
-        else:
-            self.conf_read_file(str(conffile))
+        self.conf_read_file(None if conffile in ("", self.DEFAULT_CONF_FILES) else str(conffile))
 
-    def _read_default_files(self) -> None:
-        """Where Ceph looks. Unlike with a real cluster, there need not be any."""
+    def _default_files(self) -> list[str]:
         file = f"{self._clustername}.conf"
-        try:
-            self._conf.read([f"/etc/ceph/{file}", Path.home() / ".ceph" / file, file])
-        except FileNotFoundError:
-            return
-        except ValueError as error:
-            raise make_ex(errno.EINVAL, f"error calling conf_read_file: {error}") from error
-        except OSError as error:
-            raise make_ex(error.errno or errno.EIO, "error calling conf_read_file") from error
+        return [f"/etc/ceph/{file}", str(Path.home() / ".ceph" / file), file]
 
     def conf_read_file(self, path: str | None = None) -> None:
+        """The first that exists of the files that are named; by default of those that the environment's CEPH_CONF names,
+        or, without that, of those where Ceph looks. Unlike with a real cluster there need not be any of these."""
         self.require_state("configuring", "connected")
-        if path is None:
-            self._read_default_files()
-            return
+        named = os.environ.get(_NAMES_FILES) if path is None else text(path, "path")
+        by_name = path is not None or bool(named)
         try:
-            self._conf.read([text(path, "path")])
+            self._conf.read([file for file in re.split("[,;]", named or "") if file] if by_name else self._default_files())
+        except FileNotFoundError:
+            if by_name:
+                raise make_ex(errno.ENOENT, f"error calling conf_read_file: {named}") from None
         except OSError as error:
-            raise make_ex(error.errno or errno.EIO, f"error calling conf_read_file: {path}") from error
+            raise make_ex(error.errno or errno.EIO, f"error calling conf_read_file: {named}") from error
         except ValueError as error:
             raise make_ex(errno.EINVAL, f"error calling conf_read_file: {error}") from error
 

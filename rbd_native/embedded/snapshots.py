@@ -154,8 +154,7 @@ def create(db: sqlite3.Connection, pool: int) -> int | None:
 
 def remove(db: sqlite3.Connection, pool: int, snap: int) -> None:
     """Forget a snapshot, and trim the clones that no other needs. (A real OSD trims in the background.)"""
-    if db.execute("INSERT OR IGNORE INTO removed_snap VALUES (?, ?)", (pool, snap)).rowcount:
-        create(db, pool)  # the monitor uses up an id for each removal: so ids tell the same here
+    db.execute("INSERT OR IGNORE INTO removed_snap VALUES (?, ?)", (pool, snap))
     for obj, clone in db.execute(
         "DELETE FROM clone_snap WHERE pool = ? AND snap = ? RETURNING obj, clone", (pool, snap)
     ).fetchall():

@@ -82,6 +82,8 @@ class ExclusiveLock:
         self.term = 0
         self.elsewhere = False
         self.automatic = True
+        self.transient = False
+        """Taken by hand, but given up to whoever asks."""
         self.usage = WriteGate()
         self.map: HeadMap | None = None
         self._guard = threading.Lock()
@@ -360,7 +362,7 @@ class ExclusiveLock:
         """Another client asks for it: 0 if it will be given up, -EROFS if not, None where it is not ours to give."""
         if not self.owned and self.state is not State.UNSURE:
             return None
-        if not self.automatic and self.state is State.OWNED:
+        if not self.automatic and not self.transient and self.state is State.OWNED:
             return -errno.EROFS
         if self.state is not State.DRAINING and not self._promised:
             self._promised = True

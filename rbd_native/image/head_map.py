@@ -95,8 +95,8 @@ class HeadMap:
 
     @staticmethod
     async def close(image: ImageContext) -> None:
-        """Give its lock back, if it is held. Where that gets no answer, several times, whoever has the image's lock next may
-        break it."""
+        """Give its lock back, if it is held. Where that gets no answer, several times, whoever has the image's lock next
+        may break it."""
         if not image.header.features & RBD_FEATURE_OBJECT_MAP:
             return
         oid = names.object_map(image.id)

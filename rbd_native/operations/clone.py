@@ -22,7 +22,7 @@ from rbd_native.image.context import ImageContext
 from rbd_native.operations import bond, create, unfinished
 from rbd_native.operations.open import open_image
 from rbd_native.options import Settings
-from rbd_native.rados.port import Io, RadosError
+from rbd_native.rados.port import HEAD, Io, RadosError
 from rbd_native.types import ChildImageSpec, ParentImageSpec, ProtectionStatus
 
 _FIRST_WITH_FORMAT_2 = "mimic"
@@ -30,15 +30,27 @@ _RELEASE = re.compile(r"[a-t][a-z]+")  # releases are named in alphabetical orde
 
 
 async def clone(
-    parent_io: Io, parent_name: str, snapshot: str | int, io: Io, name: str, wish: create.Wish, clone_format: int = 0
+    parent_io: Io,
+    parent_name: str,
+    snapshot: str | int,
+    io: Io,
+    name: str,
+    wish: create.Wish,
+    clone_format: int | None = None,
 ) -> None:
-    """`wish.size` is the parent's to say. ENOENT, EEXIST, EINVAL (not protected, name, format), ENOSYS (layering),
-    EDOM (order), EXDEV (format 1 into another namespace)."""
+    """`wish.size` is the parent's to say, and `clone_format` None the configuration's. ENOENT, EEXIST, EINVAL (not
+    protected, name, format), ENOSYS (layering), EDOM (order), EXDEV (format 1 into another namespace)."""
     settings = Settings(io.cluster.conf_get, await headers.pool_config(io))
-    opening: list[Coroutine[Any, Any, Any]] = [old_format(io, settings, clone_format)]
-    opening.append(open_image(parent_io, name=parent_name, snapshot=snapshot, read_only=True))
+    known = is_format(clone_format)
+    opening: list[Coroutine[Any, Any, Any]] = [old_format(io, settings, (clone_format or 0) if known else 0)]
+    taken = None if snapshot == HEAD else snapshot
+    opening.append(open_image(parent_io, name=parent_name, snapshot=taken, read_only=True))
     old, parent = await gather(opening, 2)
     try:
+        if parent.snap is None:
+            raise RadosError(errno.EINVAL, f"no clone can be made of what image {parent_name} is now")
+        if not known:
+            raise RadosError(errno.EINVAL, f"clone format {clone_format}")
         if parent.old_format:
             raise RadosError(errno.ENOENT, f"image {parent_name} has format 1: no clone could name it")
         if not name:
@@ -72,6 +84,11 @@ async def bind(
     await bond.attach(child, io, features, spec, overlap, metadata, old=old)
     if old:
         await _still_protected(parent)
+
+
+def is_format(wanted: int | None) -> bool:
+    """Whether a user may ask for it; None leaves it to the configuration."""
+    return wanted in (None, 1, 2)
 
 
 async def old_format(io: Io, settings: Settings, wanted: int) -> bool:

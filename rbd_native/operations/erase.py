@@ -11,6 +11,7 @@ import errno
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from enum import Enum
 from typing import Any
 
 from rbd_native import cls_rbd, names
@@ -40,6 +41,9 @@ _NOTIFY_TIMEOUT_MS = 5000
 _IN_NOBODYS_WAY = (MirrorSnapshotNamespace, TrashSnapshotNamespace)
 """Snapshots that go with the image; but those in the trash may have clones."""
 
+_PAUSES = (0.01, 0.02, 0.04, 0.08, 0.15, 0.3, 0.4)
+"""Seconds between looks at who else has an image open that is to be removed, as long as they are the same."""
+
 log = logging.getLogger(__name__)
 
 
@@ -64,7 +68,15 @@ async def owned(image: ImageContext) -> None:
         raise Needed(errno.EBUSY, f"image {image.name} is locked by another client") from error
 
 
-async def removable(image: ImageContext) -> bool:
+class Stage(Enum):
+    """How far the removal of an image has come that is looked at."""
+
+    NAMED = "it has its name still"
+    TAKEN = "this client has just taken its name away"
+    TRASH = "it is in the trash, from where anybody may remove it"
+
+
+async def removable(image: ImageContext, stage: Stage = Stage.NAMED) -> bool:
     """Whether nothing needs it; False where only clones of snapshots do that have been removed themselves.
 
     Raises Needed: EBUSY (locked, open elsewhere), ENOTEMPTY (snapshots), EMLINK (in a group).
@@ -74,7 +86,7 @@ async def removable(image: ImageContext) -> bool:
     watching, daemons, _ = await gather(looking, len(looking))
     if not all(isinstance(snapshot.info.namespace, _IN_NOBODYS_WAY) for snapshot in image.header.snapshots):
         raise Needed(errno.ENOTEMPTY, f"image {image.name} has snapshots")
-    if watching - daemons:
+    if watching - daemons and not await _left_alone(image, daemons, stage):
         raise Needed(errno.EBUSY, f"image {image.name} is open elsewhere")
     if image.header.group.is_valid:
         raise Needed(errno.EMLINK, f"image {image.name} is in a group")
@@ -85,9 +97,37 @@ async def removable(image: ImageContext) -> bool:
     return not any(isinstance(snapshot.info.namespace, TrashSnapshotNamespace) for snapshot in image.header.snapshots)
 
 
-async def looked_at(image: ImageContext) -> tuple[bool, MirrorImage | None]:
+async def _left_alone(image: ImageContext, daemons: set[str], stage: Stage) -> bool:
+    """Whether all others that have it open close it, one within a moment of the other: they may be about to remove it, too,
+    and would all find each other in their way. One of them stays until the others have left: who has taken its name away,
+    else who comes first in the order of clients."""
+    me = image.io.cluster.instance_id(), image.watch.cookie or 0
+    before: list[tuple[int, int]] = []
+    pauses = iter(_PAUSES)
+    while True:
+        reply = await image.io.read(image.header_oid, [ListWatchers()])
+        others = [(w.client, w.cookie) for w in reply.outs[0] if w.address not in daemons and (w.client, w.cookie) != me]
+        if not others:
+            return True
+        if stage is not Stage.TAKEN and me > min(others):
+            return False
+        if stage is Stage.NAMED and await _in_trash(image):
+            return False
+        if others != before:
+            before, pauses = others, iter(_PAUSES)
+        pause = next(pauses, None)
+        if pause is None:
+            return False
+        await image.io.cluster.sleep(pause)
+
+
+async def _in_trash(image: ImageContext) -> bool:
+    return await call_optional(image.io, names.TRASH, cls_rbd.trash_get(image.id), None) is not None
+
+
+async def looked_at(image: ImageContext, stage: Stage = Stage.NAMED) -> tuple[bool, MirrorImage | None]:
     """Whether it is :func:`removable`, and what is said of its mirroring."""
-    looking: list[Coroutine[Any, Any, Any]] = [removable(image), mirroring.record(image.io, image.id)]
+    looking: list[Coroutine[Any, Any, Any]] = [removable(image, stage), mirroring.record(image.io, image.id)]
     free, record = await gather(looking, len(looking))
     return free, record
 
@@ -123,10 +163,12 @@ async def erase(io: Io, identifier: str, opener: Opener, progress: Progress | No
         except RadosError as error:
             if error.errno != errno.ENOENT:
                 raise
-    await finish(io, identifier, image, progress)
+    await finish(io, identifier, image, progress, Stage.TRASH)
 
 
-async def finish(io: Io, identifier: str, image: ImageContext | None, progress: Progress | None = None) -> None:
+async def finish(
+    io: Io, identifier: str, image: ImageContext | None, progress: Progress | None, stage: Stage
+) -> None:
     """The same where the entry is in state REMOVING, and the image open; it is closed. None: it has no header any more.
 
     It is looked at anew: since it was opened it may have come to be needed.
@@ -135,7 +177,7 @@ async def finish(io: Io, identifier: str, image: ImageContext | None, progress: 
         async with _or_not(io, identifier):
             try:
                 image.invalidate()
-                await _content(image, progress)
+                await _content(image, progress, stage)
             finally:
                 await image.close()
     left = (gone(io, names.header(identifier)), gone(io, names.object_map(identifier)), mirror_image.forget(io, identifier))
@@ -158,9 +200,9 @@ async def _state(io: Io, identifier: str, state: TrashImageState, expected: Tras
     await mutate(io, names.TRASH, cls_rbd.trash_state_set(identifier, state, expected))
 
 
-async def _content(image: ImageContext, progress: Progress | None) -> None:
+async def _content(image: ImageContext, progress: Progress | None, stage: Stage) -> None:
     """Its data and its bond with the parent."""
-    free, record = await looked_at(image)
+    free, record = await looked_at(image, stage)
     if not free:
         raise Needed(errno.ENOTEMPTY, f"image {image.name} has clones")
     if record is not None:

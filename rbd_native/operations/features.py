@@ -29,7 +29,7 @@ from rbd_native.watch_notify import UpdateFeatures
 
 _MAPS = RBD_FEATURE_OBJECT_MAP | RBD_FEATURE_FAST_DIFF
 _INVALID = RBD_FLAG_OBJECT_MAP_INVALID | RBD_FLAG_FAST_DIFF_INVALID
-_ONLY_WITH_LOCK = RBD_FEATURE_OBJECT_MAP | RBD_FEATURE_JOURNALING
+_ONLY_WITH_LOCK = _MAPS | RBD_FEATURE_JOURNALING
 
 
 async def update(image: ImageContext, features: int, *, enabled: bool) -> None:
@@ -82,7 +82,7 @@ def _check(image: ImageContext, features: int, enabled: bool) -> None:
         raise RadosError(errno.EINVAL, f"features {features:#x} are {'on' if enabled else 'off'} already")
     result = have | features if enabled else have & ~features
     if result & _ONLY_WITH_LOCK and not result & RBD_FEATURE_EXCLUSIVE_LOCK:
-        raise RadosError(errno.EINVAL, "object-map and journaling need exclusive-lock")
+        raise RadosError(errno.EINVAL, "object-map, fast-diff and journaling need exclusive-lock")
     if features & ~(_MAPS | RBD_FEATURE_EXCLUSIVE_LOCK | RBD_FEATURE_DEEP_FLATTEN):
         raise RadosError(errno.ENOSYS, f"features {features:#x} are not supported yet")
 

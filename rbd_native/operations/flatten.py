@@ -3,6 +3,8 @@
 Then the bond is cut, the parent's side first: a client that dies in between leaves a clone that has all it needs and still
 knows its parent, and flattening it again ends it. Where snapshots of the clone go on depending on the parent (it was made
 without deep-flatten), the parent's side stays for their sake.
+
+Several clients may flatten one clone at the same time: whoever comes second to a step finds it done.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ from __future__ import annotations
 import errno
 
 from rbd_native import cls_rbd
+from rbd_native.cls_client import call
 from rbd_native.constants import RBD_FEATURE_DEEP_FLATTEN
 from rbd_native.engine import for_each
 from rbd_native.image import io
@@ -19,7 +22,7 @@ from rbd_native.image.exclusion import Operation
 from rbd_native.operations import bond, family, snap_remove
 from rbd_native.operations.presence import shared
 from rbd_native.operations.progress import Progress
-from rbd_native.rados.port import RadosError
+from rbd_native.rados.port import HEAD, RadosError
 from rbd_native.types import ParentImageSpec
 from rbd_native.watch_notify import Flatten
 
@@ -32,12 +35,19 @@ async def flatten(image: ImageContext, progress: Progress | None = None) -> None
         _parent(image)
     if image.frozen:
         raise RadosError(errno.EROFS, image.name)
-    await image.requests.carry_out(
-        Flatten,
-        lambda: apply(image, progress),
-        progress.update if progress is not None else None,
-        done_before=errno.EINVAL,
-    )
+    try:
+        await image.requests.carry_out(
+            Flatten, lambda: apply(image, progress), progress.update if progress is not None else None
+        )
+    except RadosError as error:
+        if error.errno != errno.EINVAL or await _has_parent(image):
+            raise
+        # It had one when this began: somebody else was sooner.
+
+
+async def _has_parent(image: ImageContext) -> bool:
+    """By what the header says now."""
+    return await call(image.io, image.header_oid, cls_rbd.parent_overlap_get(HEAD)) is not None
 
 
 def _parent(image: ImageContext) -> ParentImageSpec:
@@ -55,9 +65,18 @@ async def apply(image: ImageContext, progress: Progress | None = None) -> None:
             free = bool(image.header.features & RBD_FEATURE_DEEP_FLATTEN) or not image.header.snapshots
             if free:
                 await bond.detach(image, spec)
-            await image.update_header(cls_rbd.parent_detach())
+            await _cut(image)
     if free:
         await snap_remove.sweep(image, spec)
+
+
+async def _cut(image: ImageContext) -> None:
+    try:
+        await image.update_header(cls_rbd.parent_detach())
+    except RadosError as error:
+        if error.errno != errno.ENOENT:  # an image without a lock: another client was sooner
+            raise
+        await image.changed()
 
 
 async def flatten_children(image: ImageContext, snap: int) -> None:

@@ -230,10 +230,11 @@ async def _remove_parts(images: Sequence[ImageContext], namespace: GroupSnapshot
         part = _part_of(image, namespace) or _removed_part_of(image, namespace)
         if part is None:
             return
+        waits = isinstance(part.info.namespace, TrashSnapshotNamespace)  # maybe for its clones: it goes with the last
         try:
             await snap_remove.remove(image, part)
         except RadosError as error:
-            if error.errno != errno.ENOENT:
+            if error.errno != errno.ENOENT and not (waits and error.errno == errno.EBUSY):
                 raise
 
     await for_each([remove_one(image) for image in images], _AT_ONCE)
@@ -247,11 +248,16 @@ async def _forget(io: Io, group_id: str, record: GroupSnapshot) -> None:
 
 
 async def roll_back(io: Io, group: str, name: str, progress: Progress | None = None) -> None:
-    """Make all members what they were. ENOENT; EINVAL (incomplete: it is of no one moment); EROFS (a lock that is not given
-    up). A member whose snapshot is not there any more is left as it is. Doing it again finishes what was cut off."""
+    """Make all members what they were. ENOENT; EINVAL (incomplete: it is of no one moment; members have come or gone
+    since); EROFS (a lock that is not given up). A member whose snapshot is not there any more is left as it is. Doing it
+    again finishes what was cut off."""
     group_id, record = await find(io, group, name)
     if record.state != GroupSnapshotState.COMPLETE:
         raise RadosError(errno.EINVAL, f"{group}@{name} is incomplete")
+    then = {(part.pool_id, part.image_id) for part in record.snaps}
+    now = {(link.spec.pool_id, link.spec.image_id) for link in await group_members.links(io, group_id)}
+    if then != now:
+        raise RadosError(errno.EINVAL, f"{group} has other members than {name}")
     namespace = _namespace(io, group_id, record)
     async with _opened(io, record, with_parent=True) as images, hold(images):
         parts = [(image, part) for image in images if (part := _part_of(image, namespace)) is not None]
@@ -277,7 +283,7 @@ class Part(NamedTuple):
 
 
 class Info(NamedTuple):
-    """A group's snapshot as a user sees it. `image_snap_name`: of each of its parts."""
+    """A group's snapshot as a user sees it. `image_snap_name`: of each of its parts; "" where it has none."""
 
     record: GroupSnapshot
     image_snap_name: str
@@ -303,7 +309,7 @@ async def info(io: Io, group: str, name: str) -> Info:
 
 async def _info(io: Io, group_id: str, record: GroupSnapshot) -> Info:
     parts = await gather([_part(io, part) for part in record.snaps], _AT_ONCE)
-    return Info(record, _part_name(_namespace(io, group_id, record)), parts)
+    return Info(record, _part_name(_namespace(io, group_id, record)) if parts else "", parts)
 
 
 async def _part(io: Io, part: ImageSnapshotSpec) -> Part:

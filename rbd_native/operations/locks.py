@@ -12,20 +12,25 @@ from typing import Any
 
 from rbd_native import cls_lock, names
 from rbd_native.cls_client import call
-from rbd_native.constants import RBD_LOCK_MODE_EXCLUSIVE
+from rbd_native.constants import RBD_LOCK_MODE_EXCLUSIVE, RBD_LOCK_MODE_EXCLUSIVE_TRANSIENT
 from rbd_native.image.context import ImageContext
 from rbd_native.image.exclusive_lock import ExclusiveLock
 from rbd_native.rados.port import ListWatchers, RadosError
 from rbd_native.types import EntityName, EntityType, LockerId, LockInfo, LockType
 
+_ACQUIRABLE = (RBD_LOCK_MODE_EXCLUSIVE, RBD_LOCK_MODE_EXCLUSIVE_TRANSIENT)
+
 # --- the exclusive lock ----------------------------------------------------------------------------------------------
 
 
 async def acquire(image: ImageContext, mode: int) -> None:
-    """Take it, for good: EINVAL without the feature, EOPNOTSUPP for another mode, EROFS where the owner keeps it."""
-    _exclusive_only(mode)
+    """Take it, for good, or (EXCLUSIVE_TRANSIENT) until another client asks for it: EINVAL without the feature, EOPNOTSUPP
+    for another mode, EROFS where the owner keeps it."""
     lock = await _managed(image)
+    if mode not in _ACQUIRABLE:
+        raise RadosError(errno.EOPNOTSUPP, f"lock mode {mode}")
     lock.automatic = False
+    lock.transient = mode == RBD_LOCK_MODE_EXCLUSIVE_TRANSIENT
     await lock.acquire_for_good()
 
 
@@ -52,7 +57,8 @@ async def owners(image: ImageContext) -> list[str]:
 async def break_exclusive(image: ImageContext, mode: int, owner: str) -> None:
     """Fence the owner and take the lock from him. ENOENT where nobody has it, EBUSY where another does; EROFS, and what
     :func:`acquire` refuses."""
-    _exclusive_only(mode)
+    if mode != RBD_LOCK_MODE_EXCLUSIVE:
+        raise RadosError(errno.EOPNOTSUPP, f"lock mode {mode}")
     if image.read_only:
         raise RadosError(errno.EROFS, image.name)
     lock = await _managed(image)
@@ -69,11 +75,6 @@ async def _managed(image: ImageContext) -> ExclusiveLock:
     if image.lock is None or image.frozen:
         raise RadosError(errno.EINVAL, "the image has no exclusive lock, or is not open for writing")
     return image.lock
-
-
-def _exclusive_only(mode: int) -> None:
-    if mode != RBD_LOCK_MODE_EXCLUSIVE:
-        raise RadosError(errno.EOPNOTSUPP, f"lock mode {mode}")
 
 
 # --- advisory locks --------------------------------------------------------------------------------------------------

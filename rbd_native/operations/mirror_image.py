@@ -93,9 +93,15 @@ def by_snapshots(record: MirrorImage) -> None:
 
 
 async def mode(image: ImageContext) -> MirrorImageMode:
-    """JOURNAL, too, where it is not mirrored."""
+    """EINVAL where it is not mirrored."""
+    return (await _record(image)).mode
+
+
+async def _record(image: ImageContext) -> MirrorImage:
     record = await mirroring.record(image.io, image.id)
-    return MirrorImageMode.JOURNAL if record is None else record.mode
+    if record is None:
+        raise RadosError(errno.EINVAL, f"image {image.name} is not mirrored")
+    return record
 
 
 async def status(image: ImageContext) -> tuple[Info, list[MirrorImageSiteStatus]]:
@@ -270,8 +276,8 @@ async def _for_mirroring(image: ImageContext) -> AsyncIterator[None]:
 
 
 async def promote(image: ImageContext, *, force: bool) -> None:
-    """Make it primary here. ENOENT where it is not mirrored; EINVAL where it is primary, or being disabled; EBUSY where it
-    is primary elsewhere, and not `force`.
+    """Make it primary here. EINVAL where it is not mirrored, or is primary, or being disabled; EBUSY where it is primary
+    elsewhere, and not `force`.
 
     A client that dies in the middle may leave an image that is primary, and that nobody may write to: promoting it ends
     that, too. (With librbd 16 it takes a demotion and a promotion.)
@@ -279,7 +285,7 @@ async def promote(image: ImageContext, *, force: bool) -> None:
     async with _for_mirroring(image):
         found = await info(image)
         if found.record is None:
-            raise RadosError(errno.ENOENT, f"image {image.name} is not mirrored")
+            raise RadosError(errno.EINVAL, f"image {image.name} is not mirrored")
         if found.state != MirrorImageState.ENABLED or (found.primary and not _kept_from_writing(image)):
             raise RadosError(errno.EINVAL, f"image {image.name} is primary, or being disabled")
         if found.primary:
@@ -302,11 +308,11 @@ async def demote(image: ImageContext) -> None:
 
 
 async def resync(image: ImageContext) -> None:
-    """Have the daemon copy all of it anew. ENOENT where it is not mirrored; EINVAL where it is primary; EBADMSG where what
-    was asked before cannot be read."""
+    """Have the daemon copy all of it anew. EINVAL where it is not mirrored, or primary; EBADMSG where what was asked before
+    cannot be read."""
     found = await info(image)
     if found.record is None:
-        raise RadosError(errno.ENOENT, f"image {image.name} is not mirrored")
+        raise RadosError(errno.EINVAL, f"image {image.name} is not mirrored")
     if found.primary:
         raise RadosError(errno.EINVAL, f"image {image.name} is primary")
     key = _META + await mirroring.uuid(image.io)

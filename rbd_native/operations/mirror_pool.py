@@ -1,14 +1,17 @@
 """Turn the mirroring of a pool, or of a namespace of it, on and off.
 
-With mode IMAGE users say image by image what is mirrored, with mode POOL everything that has a journal is. Going from one
-mode to another passes through IMAGE, so that a client that dies on the way leaves a mode in which each image can be enabled
-and disabled.
+With mode IMAGE users say image by image what is mirrored, with mode POOL everything that has a journal is. With mode
+INIT_ONLY, which only the default namespace may have, nothing is: it gives the pool what other namespaces need.
+
+Going from one mode to another passes through IMAGE where images are concerned, so that a client that dies on the way leaves
+a mode in which each image can be enabled and disabled.
 
 Source: the sequences of operations of a running 16.2.15 librbd.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import uuid as uuids
 
@@ -23,7 +26,7 @@ from rbd_native.rados.port import HEAD, Io, RadosError
 from rbd_native.types import MirrorImageState, MirrorMode
 from rbd_native.watch_notify import mirror_mode_updated
 
-_SETTABLE = (MirrorMode.DISABLED, MirrorMode.IMAGE, MirrorMode.POOL)
+_OF_NO_IMAGE = (MirrorMode.DISABLED, MirrorMode.INIT_ONLY)
 
 
 async def remote_namespace(io: Io) -> str:
@@ -33,9 +36,9 @@ async def remote_namespace(io: Io) -> str:
 
 
 async def set_remote_namespace(io: Io, name: str) -> None:
-    """EINVAL where one of both is the default one, and the other not; EOPNOTSUPP by OSDs older than release 20."""
-    if bool(name) != bool(io.namespace):
-        raise RadosError(errno.EINVAL, "the default namespace is mirrored to the default namespace alone")
+    """EINVAL while images may be mirrored; EOPNOTSUPP by OSDs older than release 20."""
+    if await mode(io) not in _OF_NO_IMAGE:
+        raise RadosError(errno.EINVAL, "the pool is mirrored already")
     await mutate(io, names.MIRRORING, cls_rbd.mirror_remote_namespace_set(name))
 
 
@@ -45,9 +48,11 @@ async def set_remote_namespace(io: Io, name: str) -> None:
 async def set_mode(io: Io, wanted: int) -> None:
     """EINVAL (no such mode; turned off while images are mirrored), EBUSY (turned off while there are peers, or while clones
     or parents of an image are mirrored); ENOSYS where all images with a journal are to be mirrored, and there are some."""
-    if wanted not in _SETTABLE:
+    if wanted not in set(MirrorMode):
         raise RadosError(errno.EINVAL, f"mirror mode {wanted}")
     target = MirrorMode(wanted)
+    if target == MirrorMode.INIT_ONLY and io.namespace:
+        raise RadosError(errno.EINVAL, "only a pool's default namespace is initialized")
     if target == MirrorMode.DISABLED and await peers(io):
         raise RadosError(errno.EBUSY, "the pool has peers")
     current = await mode(io)
@@ -57,13 +62,24 @@ async def set_mode(io: Io, wanted: int) -> None:
         await _without_journals(io)
     if current == MirrorMode.DISABLED:
         await mutate(io, names.MIRRORING, cls_rbd.mirror_uuid_set(str(uuids.uuid4())))
-    if current != MirrorMode.IMAGE:
-        await _set(io, MirrorMode.IMAGE)
+    if current not in _OF_NO_IMAGE or target not in _OF_NO_IMAGE:
+        await _through_image_mode(io, current, target)
     if target == MirrorMode.IMAGE:
         return
-    if target == MirrorMode.DISABLED:
+    try:
+        await _set(io, target)
+    except RadosError:
+        if current == MirrorMode.DISABLED:  # an OSD older than release 20 knows nothing of INIT_ONLY
+            with contextlib.suppress(RadosError):  # the reason is the error above
+                await mutate(io, names.MIRRORING, cls_rbd.mirror_mode_set(current))
+        raise
+
+
+async def _through_image_mode(io: Io, current: MirrorMode, target: MirrorMode) -> None:
+    if current != MirrorMode.IMAGE:
+        await _set(io, MirrorMode.IMAGE)
+    if target in _OF_NO_IMAGE:
         await (_none_enabled(io) if current == MirrorMode.IMAGE else _disable_all(io))
-    await _set(io, target)
 
 
 async def _set(io: Io, value: MirrorMode) -> None:

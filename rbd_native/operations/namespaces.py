@@ -13,7 +13,7 @@ from typing import Final
 
 from rbd_native import cls_rbd, names
 from rbd_native.cls_client import call_optional, mutate
-from rbd_native.operations import mirror_pool
+from rbd_native.operations import mirror_pool, trash
 from rbd_native.operations.erase import gone
 from rbd_native.rados.port import Io, RadosError, Remove
 from rbd_native.types import DirectoryState, MirrorMode
@@ -42,6 +42,7 @@ async def create(io: Io, name: str) -> None:
     default, inside = io.in_namespace(""), io.in_namespace(_named(name))
     await mutate(default, names.NAMESPACES, cls_rbd.namespace_add(name))
     try:
+        await trash.make(inside)
         await mutate(inside, names.DIRECTORY, cls_rbd.dir_state_set(DirectoryState.READY))
     except RadosError:
         with contextlib.suppress(RadosError):  # the reason is the error above; removing the namespace ends it too

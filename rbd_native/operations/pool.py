@@ -23,6 +23,7 @@ _APPLICATION: Final = "rbd"
 async def initialize(io: Io, *, force: bool) -> None:
     """Make a pool one for images. EPERM where it is one for something else, unless with `force`; EINVAL as `validate`."""
     await io.cluster.application_enable(io.pool_id, _APPLICATION, force)
+    await trash.make(io)
     settings = await pool_metadata.settings(io)
     if settings.flag("rbd_validate_pool"):
         await validate(io)

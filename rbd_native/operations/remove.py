@@ -118,7 +118,7 @@ async def _for_good(
     io: Io, name: str, identifier: str, image: ImageContext | None, progress: Progress | None
 ) -> None:
     try:
-        await erase.finish(io, identifier, image, progress)
+        await erase.finish(io, identifier, image, progress, erase.Stage.TAKEN)
     except erase.Needed:
         # Somebody came in between, and it is whole: it gets its name back, if that is still to be had.
         with contextlib.suppress(RadosError):

@@ -37,7 +37,8 @@ log = logging.getLogger(__name__)
 
 
 async def remove(image: ImageContext, snapshot: Snapshot) -> None:
-    """EBUSY where it is protected, EROFS. Where clones depend on it, it goes with the last of them."""
+    """EBUSY where it is protected, EROFS. Where clones depend on it, it goes into the trash, and from there with the last
+    of them; until then EBUSY for who wants it removed from there."""
     await writable(image)
     _unprotected(image, snapshot)
     info = snapshot.info
@@ -78,6 +79,8 @@ async def _remove(image: ImageContext, snapshot: Snapshot) -> ParentImageSpec | 
     looking: list[Coroutine[Any, Any, Any]] = [_kept_by_clones(image, snap), _map_of(image, snap)]
     kept, removed = await gather(looking, 2)
     if kept:
+        if isinstance(snapshot.info.namespace, TrashSnapshotNamespace):
+            raise RadosError(errno.EBUSY, f"{image.name}@{snap} has clones")
         await image.changed()
         return None
     parent = image.header.parent if _alone_bound(image, snapshot) else None

@@ -21,7 +21,7 @@ from rbd_native.engine import gather
 from rbd_native.header import Snapshot
 from rbd_native.image.context import ImageContext
 from rbd_native.image.exclusion import Operation
-from rbd_native.operations import mirror_state
+from rbd_native.operations import family, mirror_state
 from rbd_native.operations.quiesce import quiesce, unquiesce
 from rbd_native.rados.port import RadosError, Read, WriteFull
 from rbd_native.types import (
@@ -264,12 +264,8 @@ def _status(snapshot: Snapshot, status: ProtectionStatus) -> ClassCall[None]:
 
 
 async def _has_old_children(image: ImageContext, snap: int) -> bool:
-    pools: dict[int, str] = await image.io.cluster.pools()
-    request = cls_rbd.get_children(image.io.pool_id, image.id, snap)
-    for pool in pools:
-        io = image.io.cluster.io(pool, image.io.namespace)
-        if await call_optional(io, names.CHILDREN, request, set(), errno.ENOENT, errno.EOPNOTSUPP):
-            return True
+    async for _ in family.old_children_of(image.io, image.id, snap):
+        return True
     return False
 
 

@@ -16,7 +16,7 @@ from typing import Final
 
 from rbd_native import cls_rbd, names
 from rbd_native import header as headers
-from rbd_native.cls_client import call, call_optional, mutate
+from rbd_native.cls_client import call, call_optional, mutate, mutate_present
 from rbd_native.constants import RBD_FEATURE_JOURNALING
 from rbd_native.encoding import UTime
 from rbd_native.engine import gather
@@ -38,6 +38,11 @@ _LAST_SECOND = 2**32 - 1
 async def get(io: Io, identifier: str) -> TrashImageSpec:
     """ENOENT."""
     return await call(io, names.TRASH, cls_rbd.trash_get(identifier))
+
+
+async def make(io: Io) -> None:
+    """An empty one, where there is none yet."""
+    await io.write(names.TRASH, [Create(exclusive=False)])
 
 
 async def listing(io: Io) -> list[tuple[str, TrashImageSpec]]:
@@ -127,16 +132,18 @@ async def _unlist(io: Io, name: str, identifier: str) -> None:
 
 
 async def _enter(io: Io, identifier: str, spec: TrashImageSpec) -> None:
-    reply = await io.write(names.TRASH, [cls_rbd.trash_add(identifier, spec).step]).bare()
-    if reply.rv == -errno.EEXIST:
-        # Left by an attempt of another kind that did not end. The image has its name still: nothing is lost in between.
-        old = await get(io, identifier)
-        if old.source == spec.source and old.state == spec.state:
-            return
-        await mutate(io, names.TRASH, cls_rbd.trash_remove(identifier))
+    enough = {spec.state} if spec.source == TrashImageSource.REMOVING else {spec.state, TrashImageState.NORMAL}
+    while True:
         reply = await io.write(names.TRASH, [cls_rbd.trash_add(identifier, spec).step]).bare()
-    if reply.rv < 0:
-        raise RadosError(-reply.rv, names.TRASH, reply)
+        if reply.rv == 0:
+            return
+        if reply.rv != -errno.EEXIST:
+            raise RadosError(-reply.rv, names.TRASH, reply)
+        old = await call_optional(io, names.TRASH, cls_rbd.trash_get(identifier), None)
+        if old is not None and old.source == spec.source and old.state in enough:
+            return  # somebody else does the same, or has done it
+        # Left by an attempt of another kind that did not end. The image has its name still: nothing is lost in between.
+        await mutate_present(io, names.TRASH, cls_rbd.trash_remove(identifier))
 
 
 async def _set_state(io: Io, identifier: str, state: TrashImageState, expected: TrashImageState) -> None:

@@ -1,16 +1,15 @@
 """Headers of format 2 images that say what cannot be: absurd numbers, parents that are not, or in a circle.
 
-Some images cannot be opened: then nothing is changed. With the others whatever is done ends soon, in little memory, well or
+Some images cannot be opened: then nothing is changed. With the others whatever is done asks little of the cluster, in
+little memory, well or
 with an error of this library; or it has to walk through all of what the image says it is: then a callback can end it.
 """
 
 import contextlib
 import resource
-import signal
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import pytest
@@ -18,35 +17,18 @@ import pytest
 import rbd_native as rbd
 from rbd_native import embedded
 from tests.bad_headers import BORNE, MIB, REFUSED, U64, Header
+from tests.labour import Labour
 from tests.stored import contents
 
 MEMORY = 1 << 30
-SECONDS = 3.0
+MOST = 70_000
+"""What one verb may ask of the cluster: each object once of the widest object set, which has 65,536, and a little more."""
 ENDLESS = [case for case in BORNE if any(word in case for word in ("2**", "greatest", "of all", "overlap and"))]
 """They have no end to walk to."""
 
 
 class Stop(Exception):
     """What a callback raises."""
-
-
-class TooLong(Exception):
-    """Whatever was done took longer than it should."""
-
-
-def alarm(number: int, frame: FrameType | None) -> None:
-    raise TooLong
-
-
-@contextlib.contextmanager
-def within(seconds: float) -> Iterator[None]:
-    before = signal.signal(signal.SIGALRM, alarm)
-    signal.setitimer(signal.ITIMER_REAL, seconds, 1.0)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
 
 
 @pytest.fixture(autouse=True)
@@ -173,8 +155,8 @@ def test_refused(ioctx: Any, case: str) -> None:
     spoil(header_of(ioctx))
     before = contents(embedded, ioctx)
     for verb in (*READING[1:], *WRITING, *WALKING, *ENDING[:2]):
-        with within(SECONDS), pytest.raises(rbd.OSError) as caught:
-            verb(ioctx)
+        with pytest.raises(rbd.OSError) as caught:
+            verb(Labour(MOST).watched(ioctx))
         assert caught.value.errno == code
     assert contents(embedded, ioctx) == before
 
@@ -201,5 +183,6 @@ def test_borne(ioctx: Any, case: str) -> None:
 
 
 def ends(verb: Verb, ioctx: Any) -> None:
-    with contextlib.suppress(rbd.Error), within(SECONDS):
-        verb(ioctx)
+    labour = Labour(MOST)
+    with contextlib.suppress(rbd.Error):
+        verb(labour.watched(ioctx))

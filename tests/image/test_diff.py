@@ -66,7 +66,7 @@ def test_by_the_id_of_a_snapshot_too(backend: Backend) -> None:
         image.create_snap("one")
         image.write(b"b", 3 << ORDER)
         by_id = told(image, image.snap_get_id("one"))
-        assert by_id == told(image, "one") == told(image, b"one") == [(3 << ORDER, 1, True)]
+        assert by_id == told(image, "one") == [(3 << ORDER, 1, True)]
         with pytest.raises(rbd.ImageNotFound):
             told(image, 2**40)
 
@@ -115,9 +115,9 @@ def test_the_earlier_must_be_earlier(backend: Backend) -> None:
         image.create_snap("two")
         image.set_snap("one")
         assert told(image, "one") == []
-        with pytest.raises(rbd.InvalidArgument, match="b'two'"):
+        with pytest.raises(rbd.InvalidArgument, match="snapshot two"):
             told(image, "two")
-        with pytest.raises(rbd.ImageNotFound, match="b'three'"):
+        with pytest.raises(rbd.ImageNotFound, match="snapshot three"):
             told(image, "three")
 
 
@@ -202,7 +202,7 @@ def test_arguments(backend: Backend) -> None:
             (OverflowError, (0, 1, None, print, 256)),
             (TypeError, (0, 1, None, print, None)),
             (TypeError, (0, 1, None, print, True, "x")),
-            (rbd.InvalidArgument, (0, 1, 1.5, print)),
+            (TypeError, (0, 1, 1.5, print)),
         ]:
             with pytest.raises(error):
                 image.diff_iterate(*arguments)  # type: ignore[arg-type]

@@ -153,10 +153,8 @@ def test_a_name_that_is_not_utf8(room: Room) -> None:
         rbd.RBD().create(ioctx, name, MIB, features=1)
     with rbd.Image(ioctx, "c") as image:
         image.create_snap(b"s\xff")
-    (good, *others) = details(ioctx)
-    assert good["name"] == "a" and good["size"] == MIB
-    assert [(row["name"], row["error"]) for row in others] == [("b\udcff", errno.EILSEQ), ("c", errno.EILSEQ)]
-    assert all(set(row) == {"id", "name", "error"} for row in others)
+    assert [row["name"] for row in details(ioctx)] == rbd.RBD().list(ioctx) == ["a", "b\udcff", "c"]
+    assert [snapshot["name"] for snapshot in details(ioctx)[2]["snapshots"]] == ["s\udcff"]
 
 
 # --- headers that are not what they should be ------------------------------------------------------------------------
@@ -276,7 +274,7 @@ def test_random_damage(ioctx: Any, seed: int) -> None:
         assert (second["id"], second["name"]) == (whole[1]["id"], "b")
         code = opening(ioctx, "b")
         if "error" in second:
-            assert second["error"] in (code, errno.EILSEQ)
+            assert second["error"] == code
         bad += "error" in second
         ioctx.set_xattr(f"rbd_header.{header.id}", "lock.rbd_lock", lock)
         for known, value in good.items():

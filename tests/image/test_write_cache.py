@@ -278,20 +278,20 @@ async def _open(port: Any, interceptor: Refusing) -> Any:
 
 
 def test_refused_later(room: Room) -> None:
-    """Every flush tells of its own: what is refused is not tried again."""
+    """Every flush of a user's tells of its own: what is refused is not tried again."""
     refusing = Refusing()
     image = run(_open(port_for(room.ioctx(cluster=room.connect(**AT_ONCE))), refusing))
 
     async def go() -> None:
         await writing.write(image, 0, b"good")
-        await writing.flush(image)
+        await writing.flush_of_user(image)
         refusing.refuses = True
         await writing.write(image, 0, b"bad!")
         with pytest.raises(RadosError) as caught:
-            await writing.flush(image)
+            await writing.flush_of_user(image)
         assert caught.value.errno == 28
         refusing.refuses = False
-        await writing.flush(image)
+        await writing.flush_of_user(image)
         assert await read(image, 0, 4) == b"good"
         await writing.write(image, 0, b"more")
         refusing.refuses = True

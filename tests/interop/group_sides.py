@@ -1,7 +1,6 @@
 """The sides that are to agree about groups, and what is done on all of them at once."""
 
 import contextlib
-import errno
 import itertools
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -11,9 +10,11 @@ import rbd as real
 
 import rbd_native as ours
 from tests.interop.group_store import comparable
-from tests.interop.twins import Outcome, outcome
+from tests.interop.twins import Outcome, agree, outcome
+from tests.releases import LISTING_SNAPS_OF_NO_GROUP, OTHER_MEMBERS, told
 
 MIB = 1 << 20
+_ROLLED_BACK_TO_OTHERS = "[errno 22] RBD invalid argument (error rolling back group to snapshot)"
 OVER_LIMIT = ("ObjectNotFound", "DiskQuotaExceeded")
 """What librbd says where a member may have no more snapshots, and what we say."""
 
@@ -67,14 +68,6 @@ class Mixed(Side):
 Call = Callable[[Side], Any]
 
 
-def _as_in_16(result: Outcome) -> Outcome:
-    """An exception that release 16 has no class of its own for."""
-    if result.raised != "ImageMemberOfGroup":
-        return result
-    assert result.value == errno.EMLINK
-    return Outcome("OSError", result.value, result.words.replace("RBD image is member of group (", "").rstrip(")"))
-
-
 class Sides:
     """The same calls on every side: they must come out the same. Sides: librbd, both in turn, ours, ours on the embedded
     cluster."""
@@ -83,14 +76,15 @@ class Sides:
         self.sides = sides
 
     def all(self, call: Call) -> Outcome:
-        results = [outcome(lambda side=side: call(side)) for side in self.sides]  # type: ignore[misc]
-        theirs, mixed, mine, inside = map(_as_in_16, results)
-        assert mixed in (theirs, mine), f"librbd: {theirs}, in turn: {mixed}"
-        if (theirs.raised, mine.raised) == OVER_LIMIT:
-            theirs = mine
-        assert mine == theirs, f"librbd: {theirs}, ours: {mine}"
-        assert inside == theirs, f"librbd: {theirs}, on the embedded cluster: {inside}"
-        return theirs
+        theirs_side, mixed_side, *our_sides = self.sides
+        mine, inside = [outcome(lambda side=side: call(side)) for side in our_sides]  # type: ignore[misc]
+        assert inside == mine, f"ours: {mine}, on the embedded cluster: {inside}"
+        if mine.words == _ROLLED_BACK_TO_OTHERS and told(OTHER_MEMBERS) != mine.raised:
+            return mine  # librbd would do it
+        theirs, mixed = [outcome(lambda side=side: call(side)) for side in (theirs_side, mixed_side)]  # type: ignore[misc]
+        assert agree(theirs, mixed) or mixed == mine, f"librbd: {theirs}, in turn: {mixed}"
+        assert agree(theirs, mine) or (theirs.raised, mine.raised) == OVER_LIMIT, f"librbd: {theirs}, ours: {mine}"
+        return mine
 
     def compare(self) -> list[dict[str, Any]]:
         """All pools hold the same; what that is."""
@@ -111,6 +105,8 @@ class Sides:
         return self.all(lambda side: getattr(side.module.RBD(), method)(side.ioctxs[0], *arguments))
 
     def on(self, group: Any, method: str, *arguments: Any) -> Outcome:
+        if method == "list_snaps":
+            return self.snaps(group)
         return self.all(lambda side: getattr(side.group(group), method)(*arguments))
 
     def member(self, group: Any, method: str, pool: int, image: Any) -> Outcome:
@@ -134,7 +130,17 @@ class Sides:
             return True
 
     def snaps(self, group: Any) -> Outcome:
+        if told(LISTING_SNAPS_OF_NO_GROUP) and not self._exists(group):
+            mine = self.sides[-1]
+            return outcome(lambda: list(mine.group(group).list_snaps()))
         return self.all(lambda side: sorted((s["name"], s["state"]) for s in side.group(group).list_snaps()))
+
+    def _exists(self, group: Any) -> bool:
+        """Whether there is a group of that name; of what is no name, that librbd will see that."""
+        if not isinstance(group, str | bytes):
+            return True
+        name = group.decode("utf-8", "surrogateescape") if isinstance(group, bytes) else group
+        return name in ours.RBD().group_list(self.sides[-1].ioctxs[0])
 
     def create(self, pool: int, name: str, features: int) -> Outcome:
         return self.all(lambda side: side.module.RBD().create(side.ioctxs[pool], name, MIB, 18, features=features))

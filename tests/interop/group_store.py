@@ -10,6 +10,7 @@ from typing import Any
 
 from rbd_native.encoding import decode, encode, text, u8, u64
 from rbd_native.types import GroupSnapshot, GroupSnapshotNamespace, GroupSpec, StoredSnapshot
+from tests.releases import GROUP_SNAP_ORDER, told
 from tests.stored import Stored, contents, normal
 
 _HEADER = "rbd_group_header."
@@ -47,17 +48,17 @@ class _View:
 
     def pool(self, pool: dict[str, Stored], roles: Mapping[int, str]) -> dict[str, Any]:
         """Objects of groups and snapshots in words; the rest as bytes, ids replaced."""
-        told: dict[str, Any] = {}
+        found: dict[str, Any] = {}
         plain: dict[str, Stored] = {}
         for oid, one in pool.items():
             if oid == _DIRECTORY:
-                told[oid] = self._directory(one)
+                found[oid] = self._directory(one)
             elif oid.startswith(_HEADER):
-                told[_HEADER + self._groups[oid.removeprefix(_HEADER)]] = self._group(one)
+                found[_HEADER + self._groups[oid.removeprefix(_HEADER)]] = self._group(one)
             else:
-                oid, one = self._image(pool, oid, one, told)
+                oid, one = self._image(pool, oid, one)
                 plain[oid] = one
-        return told | normal(plain, roles)
+        return found | normal(plain, roles)
 
     def _directory(self, one: Stored) -> dict[str, str]:
         named = {key: exact(text, value) for key, value in one.omap.items()}
@@ -66,21 +67,25 @@ class _View:
         return {name: self._groups[identifier] for name, identifier in found.items()}
 
     def _group(self, one: Stored) -> dict[str, Any]:
-        told: dict[str, Any] = {}
+        found: dict[str, Any] = {}
         for key, value in one.omap.items():
             kind, _, rest = key.partition("_")
             if kind == "image":
                 pool, _, identifier = rest.partition("_")
                 assert len(pool) == 16
-                told[f"{self._roles[int(pool, 16)]}: {self._images[identifier]}"] = exact(u8, value)
+                found[f"{self._roles[int(pool, 16)]}: {self._images[identifier]}"] = exact(u8, value)
+            elif kind == "snap":
+                snap_id = rest.removeprefix("order_")
+                if told(GROUP_SNAP_ORDER) and snap_id in self._group_snaps:  # the last place counts what failed, too
+                    found[f"place of {self._group_snaps[snap_id]}"] = exact(u64, value)
             else:
                 record = exact(GroupSnapshot, value)
                 assert (kind, rest) == ("snapshot", record.id)
                 parts = [(self._roles[p.pool_id], self._images[p.image_id], p.snap_id > 0) for p in record.snaps]
-                told[f"@{record.name}"] = (record.state, sorted(parts))
-        return told | {"data": one.data, "xattrs": one.xattrs}
+                found[f"@{record.name}"] = (record.state, sorted(parts))
+        return found | {"data": one.data, "xattrs": one.xattrs}
 
-    def _image(self, pool: dict[str, Stored], oid: str, one: Stored, told: dict[str, Any]) -> tuple[str, Stored]:
+    def _image(self, pool: dict[str, Stored], oid: str, one: Stored) -> tuple[str, Stored]:
         """An object with a snapshot's id in its name, or in its keys, has its place among the image's snapshots instead.
         What a header says about groups is told in words."""
         found = re.fullmatch(r"rbd_object_map\.(\w+)\.(\w{16})", oid)

@@ -16,6 +16,7 @@ from rbd_native import embedded
 from tests.cluster import CephCluster
 from tests.interop.mirror_sides import MIB, Side, Sides, text
 from tests.interop.twins import Outcome
+from tests.releases import KEY_LENGTH, NEWEST, told
 
 pytestmark = pytest.mark.ceph
 
@@ -187,7 +188,8 @@ def peers(rbd: Any, ioctx: Any) -> list[Any]:
     found = []
     for peer in rbd.mirror_peer_list(ioctx):
         attributes = rbd.mirror_peer_get_attributes(ioctx, peer["uuid"])
-        lengths = len(peer["site_name"]), len(attributes["key"])
+        of_key = told(KEY_LENGTH, NEWEST if isinstance(ioctx, embedded.Ioctx) else None)
+        lengths = len(peer["site_name"]), len(attributes["key"]) - of_key
         found.append((peer["direction"], peer["client_name"], sorted(attributes), lengths))
     return found
 

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 import rbd_native as rbd
 from tests.cluster import CephCluster
 from tests.interop.twins import Outcome, Twins, outcome
+from tests.releases import TRASH_FROM_THE_START, told
 
 pytestmark = pytest.mark.ceph
 
@@ -252,6 +253,8 @@ def test_pool_init(ceph: CephCluster, kind: str, force: Any) -> None:
                 except module.Error as error:
                     raised = type(error).__name__, error.errno, str(error)
                 kept = {found.key: ioctx.read(found.key) for found in ioctx.list_objects()}
+                if not told(TRASH_FROM_THE_START):
+                    kept.pop("rbd_trash", None)
             outcomes.append((raised, kept, ceph.command("osd pool application get", pool=name)))
         finally:
             client.shutdown()

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 import rbd_native as rbd
 from tests.cluster import CephCluster
 from tests.interop.twins import Outcome, Twins
+from tests.releases import TIMES_IN_UTC, told
 
 pytestmark = pytest.mark.ceph
 
@@ -124,7 +125,7 @@ class Pair:
             put, until = entry["deletion_time"], entry["deferment_end_time"]
             now = datetime.datetime.now(datetime.UTC).replace(tzinfo=put.tzinfo)
             assert abs(now - put) < datetime.timedelta(minutes=5)
-            assert put.tzinfo == (datetime.UTC if side else None)
+            assert put.tzinfo == (datetime.UTC if side or told(TIMES_IN_UTC) else None)
             kept = "for ever" if until.year == 2106 else (until - put).total_seconds()
             return self.ids[side].index(entry["id"]), entry["name"], entry["source"], kept, sorted(entry)
 

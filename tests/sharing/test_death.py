@@ -168,7 +168,6 @@ FENCED: list[tuple[Any, ...]] = [
     ("items", "lock_get_owners"),
     ("lock_acquire", 0),
     ("is_exclusive_lock_owner",),
-    ("size",),
 ]
 
 
@@ -187,6 +186,7 @@ def test_fenced(hasty: CephCluster, onlooker: Any, where: dict[str, str], heir: 
             with pytest.raises(Refused, match="ConnectionShutdown") as caught:
                 victim.call(*attempt)
             assert caught.value.code == ESHUTDOWN, attempt
+        assert victim.call("size") == SIZE, "what it knows it tells"
         duel.ledger.take(victim.recorded())
         duel.take_over()
         duel.taken_over()

@@ -65,7 +65,15 @@ class Side:
             return None
 
     def state(self) -> tuple[Any, ...]:
-        return (self.maps(), self.image.flags(), len(data_objects(rados, self.ioctx)))
+        return (self.maps(), self.image.flags(), sum(map(self._is_there, data_objects(rados, self.ioctx))))
+
+    def _is_there(self, name: str) -> bool:
+        """Not only for the sake of snapshots, of which a removed one is listed until the OSD comes round to it."""
+        try:
+            self.ioctx.stat(name)
+        except rados.ObjectNotFound:
+            return False
+        return True
 
     def shut(self) -> None:
         self.close()

@@ -1,6 +1,6 @@
 """The object classes of the embedded OSD: importing this package registers every handler.
 
-Each handler does what a 16.2 OSD does, with its errnos in its order and the bytes it stores: tests/contract
+Each handler does what a 20.2 OSD does, with its errnos in its order and the bytes it stores: tests/contract
 holds both against each other, method by method.
 """
 

@@ -1,4 +1,5 @@
-"""Class `rbd`, `rbd_group_header.<id>`: keys `image_<pool, 16 hex digits>_<image id>` and `snapshot_<id>`.
+"""Class `rbd`, `rbd_group_header.<id>`: keys `image_<pool, 16 hex digits>_<image id>`, `snapshot_<id>` and
+`snap_order_<id>` (u64: the place of that snapshot in time), `snap_max_order` (u64: the last place that was given).
 
 Group directories are those of :mod:`rbd_native.embedded.classes.rbd_directory`.
 """
@@ -10,11 +11,13 @@ import errno
 from rbd_native import cls_rbd
 from rbd_native.embedded.classes import omap
 from rbd_native.embedded.objclass import ClassError, ObjectContext, handles
-from rbd_native.encoding import u8
+from rbd_native.encoding import encode, u8, u64
 from rbd_native.types import GroupImageSpec, GroupImageStatus, GroupSnapshot, GroupSnapshotState
 
 _IMAGE = b"image_"
 _SNAPSHOT = b"snapshot_"
+_ORDER = b"snap_order_"
+_MAX_ORDER = b"snap_max_order"
 
 
 def _image_key(spec: GroupImageSpec) -> bytes:
@@ -68,6 +71,9 @@ def group_snap_set(context: ObjectContext, snapshot: GroupSnapshot) -> None:
         raise ClassError(errno.EEXIST)
     if snapshot.state == GroupSnapshotState.INCOMPLETE and snapshot.id in snapshots:
         raise ClassError(errno.EEXIST)
+    if snapshot.state == GroupSnapshotState.INCOMPLETE:  # a new one
+        place = omap.find(context, _MAX_ORDER, u64, 0) + 1
+        context.set_omap({_MAX_ORDER: encode(place, u64), omap.key(_ORDER, snapshot.id): encode(place, u64)})
     omap.put(context, omap.key(_SNAPSHOT, snapshot.id), snapshot)
 
 
@@ -78,7 +84,7 @@ def _all_snapshots(context: ObjectContext) -> dict[str, GroupSnapshot]:
 
 @handles(cls_rbd.group_snap_remove)
 def group_snap_remove(context: ObjectContext, snap_id: str) -> None:
-    omap.drop(context, omap.key(_SNAPSHOT, snap_id))
+    omap.drop(context, omap.key(_SNAPSHOT, snap_id), omap.key(_ORDER, snap_id))
 
 
 @handles(cls_rbd.group_snap_get_by_id)
@@ -94,3 +100,9 @@ def group_snap_list(context: ObjectContext, after: GroupSnapshot, max_return: in
     except ClassError:
         return []  # a real OSD passes over what fails here
     return [omap.parse(GroupSnapshot, raw) for raw in entries.values()]
+
+
+@handles(cls_rbd.group_snap_list_order)
+def group_snap_list_order(context: ObjectContext, after: str, max_return: int) -> dict[str, int]:
+    entries = omap.listing(context, _ORDER, after, max_return)
+    return {snap_id: omap.parse(u64, raw) for snap_id, raw in entries.items()}

@@ -1,8 +1,8 @@
 """Class `rbd`, `rbd_mirroring` and `rbd_mirror_leader`: what is mirrored, with whom, and which daemon does
 it.
 
-Keys: `mirror_uuid` (raw), `mirror_mode`, `mirror_peer_<uuid>`, `image_<id>` and `global_<global id>` (the
-id); `instance_<id>` (empty), `image_map_<global id>`.
+Keys: `mirror_uuid` (raw), `mirror_mode`, `remote_namespace`, `mirror_peer_<uuid>`, `image_<id>` and
+`global_<global id>` (the id); `instance_<id>` (empty), `image_map_<global id>`.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from rbd_native.types import (
 
 _UUID = b"mirror_uuid"
 _MODE = b"mirror_mode"
+_REMOTE_NAMESPACE = b"remote_namespace"
 _PEER = b"mirror_peer_"
 _GLOBAL = b"global_"
 _INSTANCE = b"instance_"
@@ -64,9 +65,9 @@ def mirror_mode_set(context: ObjectContext, mode: MirrorMode) -> None:
     if mode == MirrorMode.DISABLED:
         if _peers(context):
             raise ClassError(errno.EBUSY)
-        omap.discard(context, _MODE, _UUID)
+        omap.discard(context, _MODE, _UUID, _REMOTE_NAMESPACE)
         return
-    if mode not in (MirrorMode.IMAGE, MirrorMode.POOL) or context.omap(_UUID) is None:
+    if mode not in MirrorMode or context.omap(_UUID) is None:
         raise ClassError(errno.EINVAL)
     omap.put(context, _MODE, mode, u32)
 
@@ -74,6 +75,19 @@ def mirror_mode_set(context: ObjectContext, mode: MirrorMode) -> None:
 def _require_enabled(context: ObjectContext) -> None:
     if omap.find(context, _MODE, u32, MirrorMode.DISABLED) == MirrorMode.DISABLED:
         raise ClassError(errno.EINVAL)
+
+
+@handles(cls_rbd.mirror_remote_namespace_get)
+def mirror_remote_namespace_get(context: ObjectContext) -> str:
+    found: str = omap.need(context, _REMOTE_NAMESPACE, text)
+    return found
+
+
+@handles(cls_rbd.mirror_remote_namespace_set)
+def mirror_remote_namespace_set(context: ObjectContext, namespace: str) -> None:
+    if omap.find(context, _MODE, u32, MirrorMode.DISABLED) in (MirrorMode.IMAGE, MirrorMode.POOL):
+        raise ClassError(errno.EINVAL)
+    omap.put(context, _REMOTE_NAMESPACE, namespace, text)
 
 
 # --- peers

@@ -41,6 +41,7 @@ _TX = MirrorPeerDirection.TX
 _RX_TX = MirrorPeerDirection.RX_TX
 _UNKNOWN = MirrorImageStatusState.UNKNOWN
 _ERROR = MirrorImageStatusState.ERROR
+_TALKED_ABOUT = (MirrorImageState.ENABLED, MirrorImageState.CREATING)
 
 
 def _instance(client: int, address: str) -> EntityInstance:
@@ -62,7 +63,7 @@ def _remote_prefix(global_id: str) -> bytes:
 def mirror_image_status_set(context: ObjectContext, global_id: str, status: MirrorImageSiteStatus) -> None:
     image_id = omap.find(context, omap.key(_GLOBAL, global_id), text)
     image = omap.find(context, omap.key(IMAGE, image_id), MirrorImage) if image_id is not None else None
-    if image is None or image.state != MirrorImageState.ENABLED:
+    if image is None or image.state not in _TALKED_ABOUT:
         return
     if status.mirror_uuid:
         entry = omap.key(_remote_prefix(global_id), status.mirror_uuid)
