@@ -64,13 +64,14 @@ SUGGESTION = """
     .venv/bin/python
     >>> import rbd_native as rbd
     >>> from rbd_native import embedded as rados
-    >>> cluster = rados.Rados(cluster=rados.Cluster("{cluster}")); cluster.connect()
+    >>> cluster = rados.Rados(conf={{"embedded_path": "{cluster}"}}); cluster.connect()
     >>> ioctx = cluster.open_ioctx("rbd")
     >>> image = rbd.Image(ioctx, "disk")
     >>> image.stat()
     >>> image.read(0x438, 2)     # the magic number of ext4, 0xEF53
 
-On a machine with a Ceph cluster, `import rados` instead: the rest stays as it is."""
+On a machine with a Ceph cluster, `import rados` and `rados.Rados(conffile="/etc/ceph/ceph.conf")` instead: what follows
+stays as it is."""
 
 
 def make_file_system(image: Path, files: Path) -> int:

@@ -10,12 +10,12 @@ one callback for too long, is relieved: another takes its place, and callbacks h
 from __future__ import annotations
 
 import os
-import queue
-import threading
 import time
 from collections import deque
 from collections.abc import Callable
 from typing import Any, Final
+
+from rbd_native.native import queue, threading
 
 Item = tuple[Callable[[Any], None], Any]
 

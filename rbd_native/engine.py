@@ -18,7 +18,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import threading
 from collections import deque
 from collections.abc import (
     AsyncIterator,
@@ -36,6 +35,7 @@ from typing import Any, Final, Generic, TypeVar
 
 from rbd_native.callbacks import about_to_block
 from rbd_native.interrupts import DEFERRED
+from rbd_native.native import threading
 
 __all__ = [
     "PENDING",

@@ -18,10 +18,11 @@ import _signal
 import contextlib
 import os
 import signal
-import threading
 from collections.abc import Callable, Iterator
 from types import FrameType, TracebackType
 from typing import Any, Final
+
+from rbd_native.native import threading
 
 __all__ = ["DEFERRED", "allowed", "deferred"]
 

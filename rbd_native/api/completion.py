@@ -7,13 +7,13 @@ librados: so it may call anything of this module, blocking calls included (:mod:
 from __future__ import annotations
 
 import errno
-import threading
 from collections.abc import Callable, Coroutine
 from typing import Any
 
 from rbd_native.callbacks import about_to_block, call
 from rbd_native.engine import Driven, Failure
 from rbd_native.interrupts import DEFERRED
+from rbd_native.native import threading
 from rbd_native.rados.port import RadosError
 
 OnComplete = Callable[..., Any] | None

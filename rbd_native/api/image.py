@@ -7,7 +7,6 @@ import datetime
 import errno
 import logging
 import os
-import threading
 import time
 import weakref
 from collections.abc import Coroutine, Iterator
@@ -45,6 +44,7 @@ from rbd_native.image import io
 from rbd_native.image.context import ImageContext
 from rbd_native.image.reading import read, read_into
 from rbd_native.interrupts import DEFERRED
+from rbd_native.native import threading
 from rbd_native.operations import membership, metadata, rebuild_object_map, resize, sparsify
 from rbd_native.operations.features import update as update_features
 from rbd_native.operations.open import open_image
@@ -168,7 +168,8 @@ class Image(AioMethods, CopyMethods, DiffMethods, FamilyMethods, LockMethods, Mi
         with DEFERRED:  # what is closed in name is closed in fact
             if not self.closed:
                 self.closed = True
-                drive(self._context.close(), "error while closing image %s", self.name)
+                if self._process == os.getpid():  # else it is the parent's, to which its connection belongs
+                    drive(self._context.close(), "error while closing image %s", self.name)
 
     def __enter__(self) -> Self:
         return self

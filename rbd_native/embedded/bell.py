@@ -7,10 +7,10 @@ sent carries nothing. A ring that is lost costs only time: who waits looks at th
 
 from __future__ import annotations
 
-import socket
 import sys
-import threading
 from typing import Final, Protocol
+
+from rbd_native.native import socket, threading
 
 POLL: Final = 0.05
 """Seconds between two looks at a file that other processes may have changed."""

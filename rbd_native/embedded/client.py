@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import json
+import logging
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from functools import partial
@@ -16,79 +17,25 @@ from typing import Any, Final
 from rbd_native.embedded import commands, mon, objects, snapshots, watches
 from rbd_native.embedded.change import NO_SNAPS, Refusal
 from rbd_native.embedded.cluster import Cluster, known_as
-from rbd_native.embedded.conf import Conf
+from rbd_native.embedded.conf import Conf, canonical
 from rbd_native.embedded.events import Events, Notify
 from rbd_native.embedded.mon import Denied
 from rbd_native.embedded.objclass import Entity
-from rbd_native.embedded.osd import admit, check_name, refuse_blocked
-from rbd_native.embedded.store import Transaction, errno_of
-from rbd_native.engine import Resume
+from rbd_native.embedded.operations import Asking, Reading, Writing
+from rbd_native.embedded.osd import Osd, admit, check_name, refuse_blocked
+from rbd_native.embedded.store import FAULTS, ForkedError, Transaction, errno_of, told_as_rados_does
+from rbd_native.interrupts import DEFERRED
 from rbd_native.rados import port
 from rbd_native.rados.port import HEAD, Exec, Outcome, RadosError, Reply, SnapContext
+
+_log = logging.getLogger(__name__)
 
 _PAGE = 1000  # names of objects that one listing step takes
 
 
 _GONE: Final = port.failure(errno.ESHUTDOWN)
-
-
-class _Read(port.Operation):
-    """A read, done when it is started."""
-
-    __slots__ = ("_io", "_snap", "_steps")
-
-    def __init__(self, io: Io, oid: str, steps: Sequence[Any], snap: int) -> None:
-        self.oid = oid
-        self._io = io
-        self._steps = steps
-        self._snap = snap
-
-    def block(self) -> Reply:
-        io = self._io
-        if io.cluster.closed:
-            return _GONE
-        return io.osd.read(io.entity, io.pool_id, io.namespace, self.oid, self._steps, self._snap)
-
-    def start(self, resume: Resume) -> Reply:
-        return self.block()
-
-
-class _Write(port.Operation):
-    """A write, done when it is started."""
-
-    __slots__ = ("_io", "_mtime", "_snapc", "_steps")
-
-    def __init__(self, io: Io, oid: str, steps: Sequence[Any], snapc: SnapContext, mtime: int | None) -> None:
-        self.oid = oid
-        self._io = io
-        self._steps = steps
-        self._snapc = snapc
-        self._mtime = mtime
-
-    def block(self) -> Reply:
-        io = self._io
-        if io.cluster.closed:
-            return _GONE
-        return io.osd.write(io.entity, io.pool_id, io.namespace, self.oid, self._steps, self._snapc, self._mtime)
-
-    def start(self, resume: Resume) -> Reply:
-        return self.block()
-
-
-class _Call(port.Call):
-    """Another call, done when it is started."""
-
-    __slots__ = ("_do", "what")
-
-    def __init__(self, what: str, do: Callable[[], Outcome]) -> None:
-        self.what = what
-        self._do = do
-
-    def start(self, resume: Resume) -> Outcome:
-        return self._do()
-
-    def block(self) -> Outcome:
-        return self._do()
+_MANAGEMENT: Final = "rados_mon_op_timeout"
+_OBJECTS: Final = "rados_osd_op_timeout"
 
 
 class Connection(port.Cluster):
@@ -100,22 +47,53 @@ class Connection(port.Cluster):
         self.cluster = cluster
         self.conf = Conf() if conf is None else conf
         self.closed = False
+        self.osd = Osd(cluster.store, cluster.ring_all)
+        self._forked = False
         self._opened: Cluster | None = None
         self._store = cluster.store
-        with self._store.write as db:
+        with told_as_rados_does(self._store.path), self._store.writing(self.limit("client_mount_timeout")) as db:
             gid, address = mon.register(db)
         self.entity = Entity(gid, address)
         self.events = Events(self)
         self.conf.central = self._central
+        self._heed_timeouts()
+
+    def _heed_timeouts(self) -> None:
+        self.osd.patience = self.limit(_OBJECTS)
+        self._management = self.limit(_MANAGEMENT)
+
+    def limit(self, option: str) -> float | None:
+        """An option that limits the time that something takes, in seconds; None for no limit."""
+        return float(self.conf.get(option) or 0) or None
+
+    def in_child(self) -> None:
+        """This is the child of a fork: the client is its parent's."""
+        if not self.closed:
+            self.closed = self._forked = True
+            self.conf.central = _nothing
+            self.events.abandon()
+
+    def gone(self) -> Reply:
+        """What every operation ends with from now on. ForkedError in a child of the process that the client is of."""
+        self._refuse_forked()
+        return _GONE
+
+    def _refuse_forked(self) -> None:
+        if self._forked:
+            raise ForkedError("this client is of the process that was forked: connect to the cluster again in the child")
 
     def shutdown(self) -> None:
         """Give up all watches and leave; operations are refused from now on. Does nothing the second time."""
         if self.closed:
             return
-        self.die()
-        with self._store.write as db:
-            mon.unregister(db, self.entity.client)
-        self.cluster.ring_all()
+        with DEFERRED:
+            self.die()
+            try:
+                with self._store.writing(self._management) as db:
+                    mon.unregister(db, self.entity.client)
+            except FAULTS:  # it is not told, then: that is how killed clients leave
+                _log.warning("client %d leaves without its cluster knowing", self.entity.client, exc_info=True)
+            self.cluster.ring_all()
 
     def die(self) -> None:
         """Be gone like a process that was killed: nothing is given up, and watches end when their time is over."""
@@ -135,7 +113,7 @@ class Connection(port.Cluster):
         return self.entity.address
 
     def fsid(self) -> str:
-        with self._store.read as db:
+        with told_as_rados_does(self._store.path), self._store.read as db:
             return mon.fact(db, "fsid")
 
     def conf_get(self, name: str) -> str | None:
@@ -143,33 +121,37 @@ class Connection(port.Cluster):
 
     def conf_set(self, name: str, value: str) -> None:
         self.conf.set(name, value)
+        if canonical(name) in (_OBJECTS, _MANAGEMENT):
+            self._heed_timeouts()
 
     def seconds(self, option: str) -> int:
         """An option that is a number of seconds."""
         return int(self.conf.get(option) or 0)
 
     def _central(self, name: str) -> str | None:
-        with self._store.read as db:
+        with told_as_rados_does(self._store.path), self._store.read as db:
             return mon.config(db, self.conf.name, name)
 
     # --- pools ---
 
     def ask(self, what: str, question: Callable[[sqlite3.Connection], Any]) -> port.Call:
         """A call that reads the monitor's tables."""
-        return _Call(what, lambda: self._outcome(self._store.read, question))
+        return Asking(what, lambda: self._outcome(self._store.read, question))
 
     def tell(self, what: str, change: Callable[[sqlite3.Connection], Any]) -> port.Call:
         """A call that changes them, or the watches."""
 
         def do() -> Outcome:
-            outcome = self._outcome(self._store.write, change)
+            with DEFERRED:
+                outcome = self._outcome(self._store.writing(self._management), change)
             self.cluster.ring_all()
             return outcome
 
-        return _Call(what, do)
+        return Asking(what, do)
 
     def _outcome(self, transaction: Transaction, do: Callable[[sqlite3.Connection], Any]) -> Outcome:
         if self.closed:
+            self._refuse_forked()
             return Outcome(-errno.ESHUTDOWN)
         try:
             with transaction as db:
@@ -178,7 +160,7 @@ class Connection(port.Cluster):
             return Outcome(-denied.errno)
         except Refusal as refusal:
             return Outcome(refusal.rv)
-        except sqlite3.Error as error:
+        except FAULTS as error:
             return Outcome(-errno_of(error))
 
     def forget_watch(self, cookie: int) -> Outcome:
@@ -209,23 +191,38 @@ class Connection(port.Cluster):
     def application_metadata(self, pool_id: int, app: str) -> port.Call:
         return self.ask(f"application {app}", lambda db: mon.application_metadata(db, pool_id, app))
 
-    def io(self, pool_id: int, namespace: str = "") -> Io:
+    def io(self, pool_id: int, namespace: str = "", owner: object = None) -> Io:
         """RadosError(ENOENT) where there is no such pool."""
         outcome = self.pool_name(pool_id).block()
         if outcome.rv < 0:
             raise RadosError(-outcome.rv, f"pool {pool_id}")
-        return Io(self, pool_id, namespace)
+        return Io(self, pool_id, namespace, owner)
 
     # --- the monitor ---
 
     def mon_command(self, command: Mapping[str, Any], data: bytes = b"") -> port.Call:
         return self.tell(json.dumps(dict(command)), lambda db: commands.run(db, command, data)[0])
 
+    def run_command(self, command: Mapping[str, Any], data: bytes) -> tuple[int, bytes, str]:
+        """Beyond the port: return value, output and status line, which a refused command has, too."""
+        status = ""
+
+        def run(db: sqlite3.Connection) -> tuple[bytes, str]:
+            nonlocal status
+            try:
+                return commands.run(db, command, data)
+            except Denied as denied:
+                status = denied.status
+                raise
+
+        outcome = self.tell("command", run).block()
+        return (outcome.rv, b"", status) if outcome.rv < 0 else (0, *outcome.value)
+
     def blocklist_add(self, address: str, seconds: int) -> port.Call:
         return self.tell(f"blocklist {address}", lambda db: mon.block(db, address, seconds))
 
     def wait_for_latest_map(self) -> port.Call:
-        return _Call("map", lambda: Outcome(0))
+        return Asking("map", lambda: Outcome(0))
 
     def connect(self, client: str, conf: Mapping[str, str]) -> port.Call:
         """To another embedded cluster: one in a file, or one in the memory of this process."""
@@ -239,7 +236,7 @@ class Connection(port.Cluster):
             connection._opened = cluster if own else None
             return Outcome(0, connection)
 
-        return _Call(f"connect {client}", connect)
+        return Asking(f"connect {client}", connect)
 
     def disconnect(self) -> port.Call:
         def disconnect() -> Outcome:
@@ -248,7 +245,7 @@ class Connection(port.Cluster):
                 self._opened.close()
             return Outcome(0)
 
-        return _Call("disconnect", disconnect)
+        return Asking("disconnect", disconnect)
 
 
 def _nothing(name: str) -> None:
@@ -256,17 +253,21 @@ def _nothing(name: str) -> None:
 
 
 class Io(port.Io):
-    """One namespace of one pool, of one client."""
+    """One namespace of one pool, of one client.
 
-    def __init__(self, cluster: Connection, pool_id: int, namespace: str) -> None:
+    owner: who shuts the client down when nobody holds it any more, and therefore is to be held by whoever uses this.
+    """
+
+    def __init__(self, cluster: Connection, pool_id: int, namespace: str, owner: object = None) -> None:
+        self._owner = owner
         self.cluster: Connection = cluster
         self.pool_id = pool_id
         self.namespace = namespace
-        self.osd = cluster.cluster.osd
+        self.osd = cluster.osd
         self.entity = cluster.entity
 
     def read(self, oid: str, steps: Sequence[port.ReadStep], *, snap: int = HEAD) -> port.Operation:
-        return _Read(self, oid, steps, snap)
+        return Reading(self, oid, steps, snap)
 
     def write(
         self,
@@ -277,10 +278,10 @@ class Io(port.Io):
         mtime: int | None = None,
     ) -> port.Operation:
         """`mtime`, beyond the port: the modification time to set, in nanoseconds since 1970."""
-        return _Write(self, oid, steps, snapc or NO_SNAPS, mtime)
+        return Writing(self, oid, steps, snapc or NO_SNAPS, mtime)
 
     def execute(self, oid: str, step: Exec) -> port.Operation:
-        return _Read(self, oid, (step,), HEAD)
+        return Reading(self, oid, (step,), HEAD)
 
     def xattrs(self, oid: str, snap: int = HEAD) -> port.Call:
         """Beyond the port. Value: all xattrs of an object, as a dict; those without a name are left out, as in Ceph."""
@@ -313,9 +314,10 @@ class Io(port.Io):
 
         def do() -> Outcome:
             seconds = timeout if timeout > 0 else self.cluster.seconds("osd_client_watch_timeout")
-            return self.cluster.events.watch(on_notify, on_error, seconds, insert)
+            with DEFERRED:
+                return self.cluster.events.watch(on_notify, on_error, seconds, insert)
 
-        return _Call(oid, do)
+        return Asking(oid, do)
 
     def notify(self, oid: str, payload: bytes, timeout_ms: int) -> port.Call:
         """Zero milliseconds: what `client_notify_timeout` says."""
@@ -348,10 +350,10 @@ class Io(port.Io):
     def rollback(self, oid: str, snap: int, snapc: SnapContext) -> port.Call:
         def do() -> Outcome:
             if self.cluster.closed:
-                return Outcome(-errno.ESHUTDOWN)
+                return Outcome(self.cluster.gone().rv)
             return Outcome(self.osd.roll_back(self.entity, self.pool_id, self.namespace, oid, snap, snapc).rv)
 
-        return _Call(oid, do)
+        return Asking(oid, do)
 
     async def list_objects(self) -> AsyncIterator[str]:
         for _, oid in self.names(self.namespace):
@@ -383,4 +385,4 @@ class Io(port.Io):
         ).fetchall()
 
     def in_namespace(self, namespace: str) -> Io:
-        return Io(self.cluster, self.pool_id, namespace)
+        return Io(self.cluster, self.pool_id, namespace, self._owner)

@@ -10,9 +10,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Final
 
-from rbd_native.embedded import bell, mon
-from rbd_native.embedded.osd import Osd
+from rbd_native.embedded import bell, fork, mon
 from rbd_native.embedded.store import Store
+from rbd_native.interrupts import DEFERRED
 
 if TYPE_CHECKING:
     from rbd_native.embedded.client import Connection
@@ -39,20 +39,33 @@ def known_as(mon_host: str) -> tuple[Cluster, bool] | None:
 class Cluster:
     """A RADOS in this process.
 
-    path: its file, made where it is missing; several processes may have it open at once. None: in memory.
-    pools: those that a new cluster starts with. sync: what was acknowledged also survives the machine's death, not only
-    that of the process.
+    path: its file, made where it is missing; several processes may have it open at once. None or ":memory:": in memory.
+    pools: those that a new cluster starts with; a str is the name of one. sync: what was acknowledged also survives the
+    machine's death, not only that of the process. patience: seconds that a process which keeps the file locked is waited
+    for at most, None for without end.
+
+    A child that this process forks may go on with a cluster in a file, with clients of its own; see
+    :mod:`rbd_native.embedded.fork`.
     """
 
     def __init__(
-        self, path: str | os.PathLike[str] | None = None, *, pools: Sequence[str] = ("rbd",), sync: bool = False
+        self,
+        path: str | os.PathLike[str] | None = None,
+        *,
+        pools: Sequence[str] = ("rbd",),
+        sync: bool = False,
+        patience: float | None = None,
     ) -> None:
-        self.store = Store(path, pools, sync)
-        self.osd = Osd(self.store, self.ring_all)
-        self.shared_id = self._fsid() if path is not None else None
-        self._connections: dict[int, Connection] = {}
-        if path is None:
-            _in_memory[self._fsid()] = self
+        """NotACluster, a ValueError, for a file that is something else; rados.Error for one that cannot be had."""
+        if path == ":memory:":
+            path = None
+        with DEFERRED:
+            self.store = Store(path, (pools,) if isinstance(pools, str) else pools, sync, patience)
+            self.shared_id = self._fsid() if path is not None else None
+            self._connections: dict[int, Connection] = {}
+            if path is None:
+                _in_memory[self._fsid()] = self
+            fork.watch_over(self)
 
     def _fsid(self) -> str:
         with self.store.read as db:
@@ -62,8 +75,9 @@ class Cluster:
         """A new client of this cluster, as the port's Cluster."""
         from rbd_native.embedded.client import Connection
 
-        connection = Connection(self, conf)
-        self._connections[connection.instance_id()] = connection
+        with DEFERRED:
+            connection = Connection(self, conf)
+            self._connections[connection.instance_id()] = connection
         return connection
 
     def left(self, client: int) -> None:
@@ -83,11 +97,27 @@ class Cluster:
         for connection in list(self._connections.values()):
             connection.events.ring()
 
+    def before_fork(self) -> None:
+        """Clients stay as they are: they are this process'."""
+
+    def in_child(self, prepared: bool) -> None:
+        connections, self._connections = self._connections, {}
+        for connection in connections.values():
+            connection.in_child()
+
+    def backup(self, path: str | os.PathLike[str]) -> None:
+        """Copy the cluster, as it is at one moment, into a file that is not there yet; others may go on meanwhile.
+
+        The copy is a cluster of the same id without clients. rados.Error where it cannot be made, and then it is not there.
+        """
+        self.store.backup(Path(path))
+
     def close(self) -> None:
         """Disconnect its clients and close the store. What was in memory is gone."""
-        for connection in list(self._connections.values()):
-            connection.shutdown()
-        self.store.close()
+        with DEFERRED:
+            for connection in list(self._connections.values()):
+                connection.shutdown()
+            self.store.close()
 
     def __enter__(self) -> Cluster:
         return self

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import errno
 import sqlite3
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
-from rbd_native.embedded import mon
-from rbd_native.embedded.conf import OPTIONS, UnknownOption, canonical, checked
+from rbd_native.embedded import auth_commands, mon, pool_commands, status_commands
+from rbd_native.embedded.conf import UnknownOption, canonical, checked, find
 from rbd_native.embedded.mon import Denied, rendered
 
 Command = Mapping[str, Any]
@@ -27,7 +27,11 @@ def run(db: sqlite3.Connection, command: Command, data: bytes) -> Answer:
     known = _COMMANDS.get(prefix)
     if known is None:
         raise Denied(errno.EINVAL, "command not known")
-    return known(db, command, data)
+    try:
+        return known(db, command, data)
+    except (TypeError, ValueError, OverflowError, sqlite3.ProgrammingError) as error:
+        # A parameter of another type, or beyond all bounds. What was done for it is undone with the transaction.
+        raise Denied(errno.EINVAL, f"invalid command: {error}") from error
 
 
 def _text(command: Command, name: str) -> str:
@@ -49,7 +53,9 @@ def _blocklist(db: sqlite3.Connection, command: Command, data: bytes) -> Answer:
     action = command.get("blocklistop", command.get("blacklistop"))
     address = _text(command, "addr")
     if action == "add":
-        seconds = float(command.get("expire", mon.DEFAULT_BLOCKLIST_SECONDS))
+        seconds = command.get("expire", mon.DEFAULT_BLOCKLIST_SECONDS)
+        if not isinstance(seconds, int | float) or not 0 <= seconds < float("inf"):
+            raise Denied(errno.EINVAL, "bad or missing field 'expire'")
         until = mon.block(db, address, seconds)
         return b"", f"blocklisting {address} until {mon.stamp(until)} ({seconds:g} sec)"
     if action == "rm":
@@ -97,16 +103,7 @@ def _pool_delete(db: sqlite3.Connection, command: Command, data: bytes) -> Answe
     return b"", f"pool '{name}' removed"
 
 
-def _pool_ls(db: sqlite3.Connection, command: Command, data: bytes) -> Answer:
-    names = list(mon.pools(db).values())
-    if command.get("format") == "json":
-        return rendered(names, command), ""
-    return "".join(f"{name}\n" for name in names).encode(), ""
-
-
 def _df(db: sqlite3.Connection, command: Command, data: bytes) -> Answer:
-    if command.get("format") != "json":
-        raise Denied(errno.EINVAL, "only format json is built")
     stats = {pool: mon.pool_stats(db, pool) for pool in mon.pools(db)}
     pools = [
         {
@@ -125,7 +122,21 @@ def _df(db: sqlite3.Connection, command: Command, data: bytes) -> Answer:
     ]
     used = mon.stored(db)
     whole = {"total_bytes": mon.CAPACITY, "total_avail_bytes": max(mon.CAPACITY - used, 0), "total_used_bytes": used}
+    if command.get("format") != "json":
+        return _df_text(whole, pools), ""
     return rendered({"stats": whole, "pools": pools}, command), ""
+
+
+def _df_text(whole: Mapping[str, int], pools: Sequence[Mapping[str, Any]]) -> bytes:
+    size, left, used = whole["total_bytes"], whole["total_avail_bytes"], whole["total_used_bytes"]
+    row = f"{size} B  {left} B  {used} B  {used} B  {100 * used / size:.2f}"
+    lines = ["--- RAW STORAGE ---", "CLASS  SIZE  AVAIL  USED  RAW USED  %RAW USED", f"ssd    {row}", f"TOTAL  {row}", " "]
+    lines += ["--- POOLS ---", "POOL  ID  PGS  STORED  OBJECTS  USED  %USED  MAX AVAIL"]
+    for pool in pools:
+        stats = pool["stats"]
+        amounts = f"{stats['stored']} B  {stats['objects']}  {stats['bytes_used']} B  {100 * stats['percent_used']:.2f}"
+        lines.append(f"{pool['name']}  {pool['id']}  32  {amounts}  {stats['max_avail']} B")
+    return ("\n".join(lines) + "\n").encode()
 
 
 def _lspools(db: sqlite3.Connection, command: Command, data: bytes) -> Answer:
@@ -201,7 +212,7 @@ def _config_rm(db: sqlite3.Connection, command: Command, data: bytes) -> Answer:
 
 def _config_get(db: sqlite3.Connection, command: Command, data: bytes) -> Answer:
     name = canonical(_text(command, "key"))
-    option = OPTIONS.get(name)
+    option = find(name)
     if option is None:
         raise Denied(errno.ENOENT, f"unrecognized key '{name}'")
     value = mon.config(db, _text(command, "who"), name)
@@ -243,19 +254,6 @@ def _key_ls(db: sqlite3.Connection, command: Command, data: bytes) -> Answer:
     return rendered([key for (key,) in db.execute("SELECT key FROM config_key ORDER BY key")], command), ""
 
 
-# --- users -----------------------------------------------------------------------------------------------------------
-
-
-def _auth_get_or_create(db: sqlite3.Connection, command: Command, data: bytes) -> Answer:
-    if command.get("format") != "json":
-        raise Denied(errno.EINVAL, "only format json is built")
-    entity, given = _text(command, "entity"), command.get("caps", [])
-    if not isinstance(given, list) or len(given) % 2 or not all(isinstance(part, str) for part in given):
-        raise Denied(errno.EINVAL, "bad capabilities request; odd number of arguments")
-    caps = dict(zip(given[::2], given[1::2], strict=True))
-    return rendered([{"entity": entity, "key": mon.user(db, entity, caps), "caps": caps}], command), ""
-
-
 # --- the cluster -----------------------------------------------------------------------------------------------------
 
 
@@ -281,9 +279,13 @@ def _set_compat(db: sqlite3.Connection, command: Command, data: bytes) -> Answer
 
 def _osd_dump(db: sqlite3.Connection, command: Command, data: bytes) -> Answer:
     if command.get("format") != "json":
-        raise Denied(errno.EINVAL, "only format json is built")
+        detailed, _ = pool_commands.COMMANDS["osd pool ls"](db, {"detail": "detail"}, b"")
+        head = ["epoch 1", f"fsid {mon.fact(db, 'fsid')}", "flags sortbitwise", "max_osd 1"]
+        compat = [f"require_min_compat_client {mon.fact(db, 'require_min_compat_client')}", "require_osd_release pacific"]
+        listed = [f"blocklist {address} expires {mon.stamp(until)}" for address, until in mon.blocklist(db)]
+        return "\n".join([*head, *compat, detailed.decode().strip(), *listed, ""]).encode(), ""
     pools = [
-        {"pool": pool, "pool_name": name, "application_metadata": _apps(db, pool)} for pool, name in mon.pools(db).items()
+        {"pool": pool, "pool_name": name, **pool_commands.details(db, pool, name)} for pool, name in mon.pools(db).items()
     ]
     facts = {
         "fsid": mon.fact(db, "fsid"),
@@ -301,14 +303,19 @@ def _apps(db: sqlite3.Connection, pool: int) -> dict[str, dict[str, str]]:
 
 def _mon_dump(db: sqlite3.Connection, command: Command, data: bytes) -> Answer:
     if command.get("format") != "json":
-        raise Denied(errno.EINVAL, "only format json is built")
+        made = mon.stamp(float(mon.fact(db, "created")))
+        lines = ["epoch 1", f"fsid {mon.fact(db, 'fsid')}", f"last_changed {made}", f"created {made}"]
+        lines += ["min_mon_release 16 (pacific)", "election_strategy: 1", f"0: {mon.ADDRESS_TYPE}:{mon.address(db)} mon.a"]
+        return "\n".join([*lines, ""]).encode(), "dumped monmap epoch 1"
     addresses = {"addrvec": [{"type": mon.ADDRESS_TYPE, "addr": mon.address(db), "nonce": 0}]}
     only = {"rank": 0, "name": "a", "public_addrs": addresses}
     return rendered({"epoch": 1, "fsid": mon.fact(db, "fsid"), "mons": [only]}, command), "dumped monmap epoch 1"
 
 
 _COMMANDS: Final[dict[str, Callable[[sqlite3.Connection, Command, bytes], Answer]]] = {
-    "auth get-or-create": _auth_get_or_create,
+    **auth_commands.COMMANDS,
+    **pool_commands.COMMANDS,
+    **status_commands.COMMANDS,
     "config dump": _config_dump,
     "config get": _config_get,
     "config rm": _config_rm,
@@ -337,6 +344,5 @@ _COMMANDS: Final[dict[str, Callable[[sqlite3.Connection, Command, bytes], Answer
     "osd pool application set": _application_set,
     "osd pool create": _pool_create,
     "osd pool delete": _pool_delete,
-    "osd pool ls": _pool_ls,
     "osd set-require-min-compat-client": _set_compat,
 }

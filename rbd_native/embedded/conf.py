@@ -14,6 +14,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
+from rbd_native.embedded import ceph_options
+from rbd_native.embedded.ceph_options import LEVEL
 from rbd_native.option_types import FLAG, FLOAT, INT, TEXT, UINT
 from rbd_native.options import OPTIONS as RBD_OPTIONS
 from rbd_native.options import Option
@@ -31,11 +33,11 @@ _CLIENT_OPTIONS: Final[Mapping[str, Option]] = {
     "client_mount_timeout": Option(UINT, 300),
     "client_notify_timeout": Option(UINT, 10),
     "cluster_addr": Option(TEXT, "-"),
-    "debug_client": Option(TEXT, "0/5"),
-    "debug_ms": Option(TEXT, "0/0"),
-    "debug_objecter": Option(TEXT, "0/1"),
-    "debug_rados": Option(TEXT, "0/5"),
-    "debug_rbd": Option(TEXT, "0/5"),
+    "debug_client": Option(LEVEL, "0/5"),
+    "debug_ms": Option(LEVEL, "0/0"),
+    "debug_objecter": Option(LEVEL, "0/1"),
+    "debug_rados": Option(LEVEL, "0/5"),
+    "debug_rbd": Option(LEVEL, "0/5"),
     "err_to_stderr": Option(FLAG, False),
     "fsid": Option(TEXT, "00000000-0000-0000-0000-000000000000"),
     "host": Option(TEXT, ""),
@@ -86,10 +88,15 @@ def canonical(name: str) -> str:
 
 def checked(name: str, text: str) -> str:
     """How Ceph would show a value. UnknownOption; ValueError where the text is none of that option."""
-    option = OPTIONS.get(name)
+    option = find(name)
     if option is None:
         raise UnknownOption(name)
     return option.render(option.parse(text))
+
+
+def find(name: str) -> Option | None:
+    """The option of a name, whether it concerns an embedded cluster or not. None: Ceph knows none."""
+    return OPTIONS.get(name) or ceph_options.find(name)
 
 
 class Conf:
@@ -109,7 +116,7 @@ class Conf:
     def get(self, name: str) -> str | None:
         """None for an unknown option."""
         name = canonical(name)
-        option = OPTIONS.get(name)
+        option = find(name)
         if option is None:
             return None
         for source in (self._set.get, self._file.get, self.central):

@@ -11,16 +11,16 @@ from __future__ import annotations
 import errno
 import itertools
 import logging
-import sqlite3
-import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Final
 
 from rbd_native.embedded import bell, watches
+from rbd_native.embedded.store import FAULTS
 from rbd_native.engine import PENDING, Resume
+from rbd_native.interrupts import DEFERRED
+from rbd_native.native import queue, threading
 from rbd_native.rados.port import Call, NotifyReply, OnWatchError, Outcome
 from rbd_native.rados.port import Watch as PortWatch
 
@@ -32,6 +32,8 @@ _log = logging.getLogger(__name__)
 _PINGS: Final = 6  # proofs of life within the shortest timeout of a watch
 _IDLE: Final = 3600.0
 _RETRY: Final = 1.0
+_WAIT: Final = 2.0
+"""Seconds that these threads wait for a process that holds the file, before they see whether they are to end."""
 
 
 class Watch(PortWatch):
@@ -71,7 +73,8 @@ class _Unwatch(Call):
         self._watch = watch
 
     def start(self, resume: Resume) -> Any:
-        outcome = self._events.unwatch(self._watch)
+        with DEFERRED:
+            outcome = self._events.unwatch(self._watch)
         if self._events.callbacks.idle_for(self._watch):
             return outcome
         self._events.callbacks.post(None, lambda: _spawn(resume, outcome))
@@ -100,10 +103,11 @@ class Notify(Call):
             box.append(outcome)
             over.set()
 
-        outcome = self._go(keep)
-        if outcome is PENDING:
-            over.wait()
-            outcome = box[0]
+        with DEFERRED:  # it is told or not, and the answers are awaited or not
+            outcome = self._go(keep)
+            if outcome is PENDING:
+                over.wait()
+                outcome = box[0]
         found: Outcome = outcome
         return found
 
@@ -204,11 +208,22 @@ class Events:
         for watch in watched.values():
             watch.closed = True
         self.ring()
-        if self._thread is not None and self._thread is not threading.current_thread():
+        if self._thread is not None and self._thread.ident != threading.get_ident():
             self._thread.join()
         self.callbacks.stop()
         for resume in waiting.values():
             resume(Outcome(-errno.ESHUTDOWN))
+
+    def abandon(self) -> None:
+        """This is the child of a fork: threads and watches are its parent's, the bell's descriptor is to be closed."""
+        self._guard = threading.Lock()
+        self._stopping = True
+        for watch in self._watches.values():
+            watch.closed = True
+        self._watches, self._answers = {}, {}
+        self.callbacks = _Callbacks()
+        if self._bell is not None:
+            self._bell.close()
 
     # --- the thread that looks ---
 
@@ -244,7 +259,9 @@ class Events:
         """See to everything that is due; the time of the next look, in seconds since 1970."""
         try:
             return self._see_to_all() if self._busy() else time.time() + _IDLE
-        except sqlite3.Error:
+        except TimeoutError:  # another process holds the file
+            return time.time() + _RETRY
+        except FAULTS:
             # A full disk, say. Until it works again nothing is proven: at worst our watches are lost, as they should be.
             _log.exception("an embedded cluster's store failed")
             return time.time() + _RETRY
@@ -271,7 +288,7 @@ class Events:
         interval = min(watch.timeout for watch in mine.values()) / _PINGS
         now = time.time()
         if not 0 <= now - self._last_ping < interval:
-            with self._store.write as db:
+            with self._store.writing(_WAIT) as db:
                 watches.expire(db)  # first: a client that slept too long has lost its watches
                 watches.confirm(db, self._gid)
             self._last_ping = now
@@ -301,16 +318,24 @@ class Events:
             _log.exception("the handler of a watch failed")
             reply = b""
         if reply is not None:
-            with self._store.write as db:
-                watches.acknowledge(db, one.id, self._gid, one.cookie, reply)
+            self._acknowledge(one, reply)
+
+    def _acknowledge(self, one: watches.Notification, reply: bytes) -> None:
+        while not self._stopping:
+            try:
+                with self._store.writing(_WAIT) as db:
+                    watches.acknowledge(db, one.id, self._gid, one.cookie, reply)
+            except TimeoutError:
+                continue
             self._connection.cluster.wake({one.notifier})
+            return
 
     def _settle(self, notify: int, state: watches.Progress) -> float:
         """End a notification that all have answered, or whose time is over; when to look again."""
         now = time.time()
         if state.missing and now < state.next_look:
             return state.next_look
-        with self._store.write as db:
+        with self._store.writing(_WAIT) as db:
             watches.expire(db)
             state = watches.progress(db, notify)
             if state.missing and now < state.next_look:
@@ -332,7 +357,7 @@ class _Callbacks:
     """The thread that runs the callbacks of watches."""
 
     def __init__(self) -> None:
-        self._queue: SimpleQueue[tuple[Watch | None, Callable[[], None]] | None] = SimpleQueue()
+        self._queue: queue.SimpleQueue[tuple[Watch | None, Callable[[], None]] | None] = queue.SimpleQueue()
         self._guard = threading.Lock()
         self._thread: threading.Thread | None = None
         self._running: Watch | None = None
@@ -349,7 +374,8 @@ class _Callbacks:
 
     def idle_for(self, watch: Watch) -> bool:
         """Whether no callback of this watch is running, but perhaps the one that asks."""
-        return self._running is not watch or threading.current_thread() is self._thread or self._stopped
+        mine = self._thread is not None and self._thread.ident == threading.get_ident()
+        return self._running is not watch or mine or self._stopped
 
     def _run(self) -> None:
         while (posted := self._queue.get()) is not None:
@@ -369,5 +395,5 @@ class _Callbacks:
             thread = self._thread
         if thread is not None:
             self._queue.put(None)
-            if thread is not threading.current_thread():
+            if thread.ident != threading.get_ident():
                 thread.join()

@@ -5,13 +5,10 @@ Functions take a connection inside a transaction. They refuse by raising :class:
 
 from __future__ import annotations
 
-import base64
 import errno
 import ipaddress
 import json
-import secrets
 import sqlite3
-import struct
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -99,7 +96,7 @@ def delete_pool(db: sqlite3.Connection, name: str) -> None:
     mine = "(SELECT id FROM object WHERE pool = ?)"
     for table in ("chunk", "xattr", "omap", "clone", "watch"):
         db.execute(f"DELETE FROM {table} WHERE obj IN {mine}", (pool,))
-    for table in ("object", "clone_snap", "removed_snap", "application", "application_metadata"):
+    for table in ("object", "clone_snap", "removed_snap", "application", "application_metadata", "pool_option"):
         db.execute(f"DELETE FROM {table} WHERE pool = ?", (pool,))
     db.execute("DELETE FROM pool WHERE id = ?", (pool,))
 
@@ -235,7 +232,7 @@ def config(db: sqlite3.Connection, entity: str, name: str) -> str | None:
     return None
 
 
-# --- users and addresses ---------------------------------------------------------------------------------------------
+# --- addresses, and how things are shown ------------------------------------------------------------------------------
 
 ADDRESS_TYPE: Final = "embedded"
 """Of the address of a monitor that is no server, but a file, or something in the memory of a process."""
@@ -244,26 +241,6 @@ ADDRESS_TYPE: Final = "embedded"
 def address(db: sqlite3.Connection) -> str:
     """The file that the cluster is in; where it is in none, its id."""
     return str(db.execute("PRAGMA database_list").fetchone()[2]) or fact(db, "fsid")
-
-
-def user(db: sqlite3.Connection, entity: str, caps: Mapping[str, str]) -> str:
-    """The key of a user, who is made if need be. It opens nothing: there is nothing that asks for it.
-
-    EINVAL where he is there and may do something else.
-    """
-    # Not in the schema: files of earlier releases do not have it.
-    db.execute("CREATE TABLE IF NOT EXISTS auth (entity TEXT PRIMARY KEY, key TEXT, caps TEXT) WITHOUT ROWID")
-    found = db.execute("SELECT key, caps FROM auth WHERE entity = ?", (entity,)).fetchone()
-    if found is None:
-        # As Ceph's: type 2 (AES of 256 bits), when it was made, 32 bytes of secret.
-        raw = struct.pack("<HIIH", 2, *divmod(time.time_ns(), 10**9), 32) + secrets.token_bytes(32)
-        found = base64.b64encode(raw).decode(), json.dumps(dict(caps))
-        db.execute("INSERT INTO auth VALUES (?, ?, ?)", (entity, *found))
-    has: dict[str, str] = json.loads(found[1])
-    for name in {**has, **caps}:
-        if has.get(name) != caps.get(name):
-            raise Denied(errno.EINVAL, f"key for {entity} exists but cap {name} does not match")
-    return str(found[0])
 
 
 def stamp(moment: float) -> str:

@@ -17,19 +17,25 @@ from rbd_native.embedded import context, objects, snapshots, steps, watches
 from rbd_native.embedded.change import NO_SNAPS, Change, Refusal
 from rbd_native.embedded.objclass import Entity
 from rbd_native.embedded.objects import Row
-from rbd_native.embedded.store import HEAD_STATE, Store, errno_of
+from rbd_native.embedded.store import FAULTS, HEAD_STATE, Store, errno_of
 from rbd_native.rados import port
 from rbd_native.rados.port import HEAD, Exec, Reply, SnapContext, failure
 
 MAX_NAME: Final = 2048  # bytes; osd_max_object_name_len
+_LAST_SNAP: Final = 2**63 - 1  # the largest id that can be stored; it is never given
 MAX_NAMESPACE: Final = 256  # osd_max_object_namespace_len
 
 
 class Osd:
-    """Operations of any client on any object of one store."""
+    """Operations on any object of one store.
+
+    patience: seconds that a write waits at most for another process that holds the file, None for without end. After
+    that it is -ETIMEDOUT.
+    """
 
     def __init__(self, store: Store, on_lost_watches: Callable[[], None]) -> None:
         self.store = store
+        self.patience: float | None = None
         self._on_lost_watches = on_lost_watches
 
     # --- reading ---
@@ -42,10 +48,10 @@ class Osd:
             with self.store.read as db:
                 admit(db, client, pool)
                 row = objects.find(db, pool, namespace, name)
-                return _read(db, client, pool, oid, row, wanted, snap)
+                return _read(db, client, pool, oid, row, wanted, snap if snap == HEAD else min(snap, _LAST_SNAP))
         except Refusal as refusal:
             return Reply(refusal.rv)
-        except sqlite3.Error as error:
+        except FAULTS as error:
             return failure(errno_of(error))
 
     def _execute_all(self, client: Entity, pool: int, namespace: str, oid: str, wanted: Sequence[Any], snap: int) -> Reply:
@@ -73,10 +79,10 @@ class Osd:
         wanted = tuple(wanted)
         try:
             name = check_name(namespace, oid)
-            if not snapshots.is_valid(snapc):
+            if not snapshots.is_valid(snapc) or snapc.seq > _LAST_SNAP:
                 return failure(errno.EINVAL)
             changes = steps.survey(wanted)
-            with self.store.write as db:
+            with self.store.writing(self.patience) as db:
                 admit(db, client, pool)
                 row = objects.find(db, pool, namespace, name)
                 change = Change(db, pool, oid, row, client, snapc, mtime)
@@ -86,7 +92,7 @@ class Osd:
                 version = commit(change, namespace, name) if change.dirty else change.version
         except Refusal as refusal:
             return Reply(refusal.rv)
-        except sqlite3.Error as error:
+        except FAULTS as error:
             return failure(errno_of(error))
         if change.lost_watches:
             self._on_lost_watches()
@@ -98,7 +104,7 @@ class Osd:
             name = check_name(namespace, oid)
             if not snapshots.is_valid(snapc):
                 return failure(errno.EINVAL)
-            with self.store.write as db:
+            with self.store.writing(self.patience) as db:
                 admit(db, client, pool)
                 row = objects.find(db, pool, namespace, name)
                 change = Change(db, pool, oid, row, client, snapc)
@@ -115,7 +121,7 @@ class Osd:
                 version = commit(change, namespace, name) if change.dirty else change.version
         except Refusal as refusal:
             return Reply(refusal.rv)
-        except sqlite3.Error as error:
+        except FAULTS as error:
             return failure(errno_of(error))
         if change.lost_watches:
             self._on_lost_watches()

@@ -14,6 +14,7 @@ from typing import Any
 from rbd_native.embedded.rados_base import LIBRADOS_OPERATION_NOFLAG, IoctxBase
 from rbd_native.embedded.rados_ops import Completion, ReadOp, WriteOp, blob, text, unsigned
 from rbd_native.engine import PENDING
+from rbd_native.interrupts import DEFERRED
 from rbd_native.rados import port
 from rbd_native.rados.port import Outcome, Reply
 
@@ -30,11 +31,12 @@ class AioIoctx(IoctxBase):
     ) -> Completion:
         """`outputs`: the completion's return value, and what its callback gets besides the completion."""
         self.require_ioctx_open()
-        completion = Completion(self, oncomplete, onsafe)
-        with self.lock:
-            self.complete_completions.append(completion)
-        value, arguments = outputs(do())
-        self._post(completion, value, arguments)
+        with DEFERRED:
+            completion = Completion(self, oncomplete, onsafe)
+            with self.lock:
+                self.complete_completions.append(completion)
+            value, arguments = outputs(do())
+            self._post(completion, value, arguments)
         return completion
 
     def _post(self, completion: Completion, value: int, arguments: tuple[Any, ...]) -> None:
@@ -154,7 +156,8 @@ class AioIoctx(IoctxBase):
         mtime: int = 0,
         flags: int = LIBRADOS_OPERATION_NOFLAG,
     ) -> Completion:
-        name, steps = text(oid, "oid"), tuple(write_op.steps)
+        self.require_ioctx_open()
+        name, steps = text(oid, "oid"), write_op.send()
         return self._submit(oncomplete, onsafe, lambda: self._write(name, steps, mtime * 10**9))
 
     def operate_aio_read_op(
@@ -165,7 +168,8 @@ class AioIoctx(IoctxBase):
         onsafe: Callback | None = None,
         flag: int = LIBRADOS_OPERATION_NOFLAG,
     ) -> Completion:
-        name, steps = text(oid, "oid"), tuple(read_op.steps)
+        self.require_ioctx_open()
+        name, steps = text(oid, "oid"), read_op.send()
 
         def outputs(reply: Reply) -> tuple[int, tuple[Any, ...]]:
             if reply.rv >= 0:
@@ -184,6 +188,7 @@ class AioIoctx(IoctxBase):
         """oncomplete(completion, rv, acks, timeouts): acks as (client, cookie, reply), '' for an empty reply; both
         lists None where it failed or somebody did not answer in time (rv -110)."""
         self.require_ioctx_open()
+        call = self._notify_call(text(obj, "obj"), text(msg, "msg").encode(), timeout_ms)
         completion = Completion(self, oncomplete)
         with self.lock:
             self.complete_completions.append(completion)
@@ -191,9 +196,10 @@ class AioIoctx(IoctxBase):
         def finish(outcome: Outcome) -> None:
             self._post(completion, *_notified(outcome))
 
-        outcome = self._notify_call(text(obj, "obj"), text(msg, "msg").encode(), timeout_ms).start(finish)
-        if outcome is not PENDING:
-            finish(outcome)
+        with DEFERRED:
+            outcome = call.start(finish)
+            if outcome is not PENDING:
+                finish(outcome)
         return completion
 
     def _notify_call(self, oid: str, payload: bytes, timeout_ms: int) -> port.Call:

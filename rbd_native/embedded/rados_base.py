@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from rbd_native.embedded.client import Io
 from rbd_native.embedded.rados_errors import IoctxStateError, make_ex
+from rbd_native.native import threading
 from rbd_native.rados import port
 from rbd_native.rados.port import HEAD, Reply, SnapContext
 

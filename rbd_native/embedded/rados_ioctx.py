@@ -18,7 +18,17 @@ from rbd_native.embedded.rados_aio import AioIoctx
 from rbd_native.embedded.rados_base import LIBRADOS_OPERATION_NOFLAG, NO_SNAPS
 from rbd_native.embedded.rados_errors import MAX_ERRNO, Error, make_ex
 from rbd_native.embedded.rados_object import ObjectIterator
-from rbd_native.embedded.rados_ops import OmapIterator, ReadOp, WriteOp, XattrIterator, blob, text, unsigned
+from rbd_native.embedded.rados_ops import (
+    OmapIterator,
+    ReadOp,
+    WriteOp,
+    XattrIterator,
+    blob,
+    seconds,
+    small,
+    text,
+    unsigned,
+)
 from rbd_native.embedded.rados_watch import Watch
 from rbd_native.encoding import UTime
 from rbd_native.rados import port
@@ -217,13 +227,13 @@ class Ioctx(AioIoctx):
 
     def operate_write_op(self, write_op: WriteOp, oid: str, mtime: int = 0, flags: int = LIBRADOS_OPERATION_NOFLAG) -> None:
         self.require_ioctx_open()
-        reply = self._write(text(oid, "oid"), write_op.steps, mtime * 10**9)
+        reply = self._write(text(oid, "oid"), write_op.send(), mtime * 10**9)
         if reply.rv < 0:
             raise make_ex(reply.rv, f"Failed to operate write op for oid {oid}")
 
     def operate_read_op(self, read_op: ReadOp, oid: str, flag: int = LIBRADOS_OPERATION_NOFLAG) -> None:
         self.require_ioctx_open()
-        reply = self._read(text(oid, "oid"), read_op.steps)
+        reply = self._read(text(oid, "oid"), read_op.send())
         if reply.rv < 0:
             raise make_ex(reply.rv, f"Failed to operate read op for oid {oid}")
         read_op.take(reply.outs)
@@ -276,7 +286,7 @@ class Ioctx(AioIoctx):
     def set_self_managed_snap_write(self, snaps: Sequence[int | str]) -> None:
         """Their order does not matter; none: no snapshot context."""
         self.require_ioctx_open()
-        ids = tuple(sorted((int(snap) for snap in snaps), reverse=True))
+        ids = tuple(sorted((unsigned(int(snap)) for snap in snaps), reverse=True))
         if len(set(ids)) != len(ids):
             raise make_ex(errno.EINVAL, "Failed to update snapshot write context")
         self._snapc = SnapContext(ids[0], ids) if ids else NO_SNAPS
@@ -329,7 +339,13 @@ class Ioctx(AioIoctx):
     ) -> None:
         name, cookie, tag = names
         request = cls_lock.lock(
-            text(name, "name"), kind, text(cookie, "cookie"), tag, text(desc, "desc"), UTime(duration or 0), LockFlag(flags)
+            text(name, "name"),
+            kind,
+            text(cookie, "cookie"),
+            tag,
+            text(desc, "desc"),
+            UTime(seconds(duration or 0)),
+            LockFlag(small(flags, 8)),
         )
         self._call(key, request, where)
 

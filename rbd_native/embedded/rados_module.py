@@ -6,22 +6,28 @@ Which cluster a handle connects to: the one given as `cluster`; else the file th
 
 from __future__ import annotations
 
+import _thread
+import contextlib
 import errno
 import json
 import os
 import re
-from collections.abc import Mapping
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Literal, NamedTuple
 
-from rbd_native.embedded import commands, mon
+from rbd_native.embedded import arguments, ceph_options, mon, status_commands
 from rbd_native.embedded.client import Connection
 from rbd_native.embedded.cluster import Cluster
-from rbd_native.embedded.conf import PATH_OPTION, Conf, UnknownOption
+from rbd_native.embedded.conf import PATH_OPTION, Conf, UnknownOption, canonical
 from rbd_native.embedded.rados_errors import Error, RadosStateError, make_ex
 from rbd_native.embedded.rados_ioctx import Ioctx
-from rbd_native.embedded.rados_ops import Dispatcher, blob, text
+from rbd_native.embedded.rados_ops import Dispatcher, blob, small, text
+from rbd_native.interrupts import DEFERRED
+from rbd_native.native import threading
 from rbd_native.rados.port import Call
 
 _NAMES_FILES: Final = "CEPH_CONF"
@@ -36,6 +42,19 @@ class Version(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.major}.{self.minor}.{self.extra}"
+
+
+def _leave(connection: Connection | None, dispatcher: Dispatcher, own: Cluster | None) -> None:
+    if connection is not None:
+        connection.shutdown()
+    dispatcher.stop()
+    if own is not None:
+        own.close()
+
+
+def _leave_apart(*what: Any) -> None:
+    """Begun where Python's own threads cannot be: in the midst of a finalizer."""
+    threading.Thread(target=_leave, args=what, name="rados-leaving", daemon=True).start()
 
 
 class Rados:
@@ -82,6 +101,15 @@ class Rados:
         self.connect()
         return self
 
+    def __del__(self) -> None:
+        """One that nobody holds any more leaves its cluster. In a thread of its own: this may come at any point of any."""
+        connection = getattr(self, "_connection", None)
+        if connection is None or self.state != "connected" or connection.closed or sys.is_finalizing():
+            return
+        self.state = "shutdown"
+        with contextlib.suppress(RuntimeError):  # no thread can be had: the process ends
+            _thread.start_new_thread(_leave_apart, (connection, self.dispatcher, self._own))
+
     def __exit__(
         self, type_: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
     ) -> Literal[False]:
@@ -106,22 +134,21 @@ class Rados:
 
     def connect(self, timeout: int = 0) -> None:
         self.require_state("configuring")
-        cluster = self._given
-        if cluster is None:
-            cluster = self._own = Cluster(self._conf.get(PATH_OPTION) or None)
-        self._connection = cluster.connect(self._conf)
-        self.state = "connected"
+        with DEFERRED:
+            cluster = self._given
+            if cluster is None:
+                patience = float(self._conf.get("client_mount_timeout") or 0) or None
+                cluster = self._own = Cluster(self._conf.get(PATH_OPTION) or None, patience=patience)
+            self._connection = cluster.connect(self._conf)
+            self.state = "connected"
 
     def shutdown(self) -> None:
         """Does nothing the second time."""
         if self.state == "shutdown":
             return
-        self.state = "shutdown"
-        if self._connection is not None:
-            self._connection.shutdown()
-        self.dispatcher.stop()
-        if self._own is not None:
-            self._own.close()
+        with DEFERRED:
+            self.state = "shutdown"
+            _leave(self._connection, self.dispatcher, self._own)
 
     # --- configuration ---
 
@@ -144,7 +171,9 @@ class Rados:
             self._conf.read([file for file in re.split("[,;]", named or "") if file] if by_name else self._default_files())
         except FileNotFoundError:
             if by_name:
-                raise make_ex(errno.ENOENT, "error calling conf_read_file") from None
+                raise make_ex(errno.ENOENT, f"error calling conf_read_file: {named}") from None
+        except OSError as error:
+            raise make_ex(error.errno or errno.EIO, f"error calling conf_read_file: {named}") from error
         except ValueError as error:
             raise make_ex(errno.EINVAL, f"error calling conf_read_file: {error}") from error
 
@@ -157,12 +186,41 @@ class Rados:
 
     def conf_set(self, option: str, val: str) -> None:
         self.require_state("configuring", "connected")
+        name, value = text(option, "option"), text(val, "val")
+        if self.state == "connected" and ceph_options.is_fixed(canonical(name)):
+            raise make_ex(errno.EPERM, "error calling conf_set")
         try:
-            self._conf.set(text(option, "option"), text(val, "val"))
+            self._set(name, value)
         except UnknownOption:
             raise make_ex(errno.ENOENT, "error calling conf_set") from None
         except ValueError:
             raise make_ex(errno.EINVAL, "error calling conf_set") from None
+
+    def _set(self, name: str, value: str) -> None:
+        if self._connection is None:
+            self._conf.set(name, value)
+        else:
+            self._connection.conf_set(name, value)
+
+    def conf_parse_argv(self, args: Sequence[str]) -> list[str] | None:
+        """The arguments that are no options, which the others set. None for none."""
+        self.require_state("configuring", "connected")
+        if not args:
+            return None
+        self.parsed_args = list(args)
+        try:
+            return arguments.take_options(self._conf, [text(arg, "args") for arg in args])
+        except ValueError:
+            raise make_ex(errno.EINVAL, "error calling conf_parse_argv_remainder") from None
+
+    def conf_parse_env(self, var: str = "CEPH_ARGS") -> None:
+        """Take the options in a variable of the environment, if it is there."""
+        self.require_state("configuring", "connected")
+        words = os.environ.get(text(var, "var") if var else "", "")
+        try:
+            arguments.take_options(self._conf, shlex.split(words))
+        except ValueError:
+            raise make_ex(errno.EINVAL, "error calling conf_parse_env") from None
 
     # --- the client and its cluster ---
 
@@ -184,7 +242,7 @@ class Rados:
 
     def blocklist_add(self, client_address: str, expire_seconds: int = 0) -> None:
         self._value(
-            self._client().blocklist_add(text(client_address, "client_address"), expire_seconds),
+            self._client().blocklist_add(text(client_address, "client_address"), small(expire_seconds, 32)),
             f"error blocklisting client '{client_address}'",
         )
 
@@ -237,14 +295,14 @@ class Rados:
         client = self._client()
         name = text(ioctx_name, "ioctx_name")
         pool = self._value(client.pool_lookup(name), f"error opening pool {name!r}")
-        return Ioctx(self, name, client.io(pool))
+        return Ioctx(self, name, client.io(pool, owner=self))
 
     def open_ioctx2(self, pool_id: int) -> Ioctx:
         client = self._client()
         self._value(client.pool_name(pool_id), f"error opening pool id '{pool_id}'")
-        return Ioctx(self, str(pool_id), client.io(pool_id))
+        return Ioctx(self, str(pool_id), client.io(pool_id, owner=self))
 
-    # --- the monitor ---
+    # --- the monitor, and daemons that an embedded cluster has not ---
 
     def mon_command(
         self, cmd: str, inbuf: bytes, timeout: int = 0, target: str | int | None = None
@@ -256,8 +314,59 @@ class Rados:
             command = json.loads(text(cmd, "cmd"))
         except ValueError:
             return -errno.EINVAL, b"", f"unparseable JSON {cmd}"
-        try:
-            with client.cluster.store.write as db:
-                return (0, *commands.run(db, command if isinstance(command, dict) else {}, data))
-        except mon.Denied as denied:
-            return -denied.errno, b"", denied.status
+        if not isinstance(command, dict):
+            return -errno.EINVAL, b"", f"not JSON object {cmd}"
+        return client.run_command(command, data)
+
+    def ping_monitor(self, mon_id: str) -> str:
+        """What the monitor "a", the only one, says of itself and of the cluster's health, as JSON."""
+        self.require_state("configuring", "connected")
+        if text(mon_id, "mon_id") != "a":
+            raise make_ex(errno.ENOENT, "error calling ping_monitor")
+        return json.dumps({"health": status_commands.HEALTH, "mon_status": status_commands.MON_STATUS}, indent=4) + "\n"
+
+    def mgr_command(
+        self, cmd: str, inbuf: bytes, timeout: int = 0, target: str | None = None
+    ) -> tuple[int, bytes, str]:
+        """There is no manager that would know a command."""
+        self._client()
+        prefix = _prefix(cmd, blob(inbuf, "inbuf"))
+        return -errno.EINVAL, b"", f"No handler found for '{prefix}'"
+
+    def osd_command(self, osdid: int, cmd: str, inbuf: bytes, timeout: int = 0) -> tuple[int, bytes, str]:
+        """Of the only OSD, 0: "version"."""
+        self._client()
+        prefix = _prefix(cmd, blob(inbuf, "inbuf"))
+        if small(osdid, 31) != 0:
+            return -errno.ENOENT, b"", "osd dne"
+        if prefix != "version":
+            return -errno.EINVAL, b"", f"unrecognized command '{prefix}'"
+        told = {"version": "16.2.15", "release": "pacific", "release_type": "stable"}
+        return 0, (json.dumps(told, indent=4) + "\n").encode(), ""
+
+    def pg_command(self, pgid: str, cmd: str, inbuf: bytes, timeout: int = 0) -> tuple[int, bytes, str]:
+        """There are no placement groups that could be asked."""
+        self._client()
+        text(pgid, "pgid")
+        _prefix(cmd, blob(inbuf, "inbuf"))
+        return -errno.EINVAL, b"", "no pgid specified"
+
+    def service_daemon_register(self, service: str, daemon: str, metadata: Mapping[str, str]) -> None:
+        """Nobody lists them."""
+        self.require_state("configuring", "connected")
+        for name, value in {"service": service, "daemon": daemon, **metadata}.items():
+            text(value, name)
+
+    def service_daemon_update(self, status: Mapping[str, str]) -> None:
+        self._client()
+        for name, value in status.items():
+            text(value, name)
+
+
+def _prefix(command: str, data: bytes) -> str:
+    """Which command it is; "" for none."""
+    try:
+        found = json.loads(text(command, "cmd"))
+    except ValueError:
+        return ""
+    return str(found.get("prefix", "")) if isinstance(found, dict) else ""

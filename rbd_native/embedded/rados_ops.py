@@ -7,12 +7,12 @@ means.
 from __future__ import annotations
 
 import errno
-import threading
 from collections.abc import Callable, Iterator
-from queue import SimpleQueue
 from typing import Any, Final
 
 from rbd_native.embedded.rados_errors import make_ex
+from rbd_native.interrupts import DEFERRED
+from rbd_native.native import queue, threading
 from rbd_native.rados import port
 
 LIBRADOS_OP_FLAG_FAILOK: Final = 2
@@ -25,12 +25,12 @@ LIBRADOS_CREATE_IDEMPOTENT: Final = 0
 
 
 def text(value: Any, name: str) -> str:
-    """TypeError unless it is a str."""
+    """TypeError unless it is a str. As a C string, it ends where a NUL is."""
     if value is None:
         raise TypeError(f"{name} must be a string")
     if not isinstance(value, str):
         raise TypeError(f"Argument '{name}' has incorrect type (expected str, got {type(value).__name__})")
-    return value
+    return value.partition("\0")[0] if "\0" in value else value
 
 
 def blob(value: Any, name: str) -> bytes:
@@ -51,11 +51,31 @@ def unsigned(value: Any) -> int:
     return value
 
 
+def small(value: Any, bits: int) -> int:
+    """OverflowError unless it fits so few bits without a sign. What is behind a point is cut off, as the binding does."""
+    if not isinstance(value, int | float):
+        raise TypeError("an integer is required")
+    if value < 0:
+        raise OverflowError(f"can't convert negative value to uint{bits}_t")
+    if value >= 2**bits:
+        raise OverflowError(f"value too large to convert to uint{bits}_t")
+    return int(value)
+
+
+def seconds(value: Any) -> int:
+    """Of a duration, as they are sent: 32 bits. OverflowError unless they fit 64 bits with a sign."""
+    if not isinstance(value, int | float):
+        raise TypeError("an integer is required")
+    if not -(2**63) <= value < 2**63:
+        raise OverflowError("Python int too large to convert to C long")
+    return int(value) % 2**32
+
+
 # --- operations ------------------------------------------------------------------------------------------------------
 
 
 class _Op:
-    """Steps that are gathered, and sent by an Ioctx."""
+    """Steps that are gathered, and sent by an Ioctx, which leaves the operation empty."""
 
     def __init__(self) -> None:
         self.steps: list[Any] = []
@@ -66,6 +86,11 @@ class _Op:
 
     def release(self) -> None:
         self.steps = []
+
+    def send(self) -> tuple[Any, ...]:
+        """The steps, to be sent: they are the operation's no more, whatever becomes of them."""
+        steps, self.steps = self.steps, []
+        return tuple(steps)
 
     def set_flags(self, flags: int = 0) -> None:
         """Of the last step. LIBRADOS_OP_FLAG_FAILOK: it may fail. The others are hints."""
@@ -122,6 +147,7 @@ class ReadOp(_Op):
     def __init__(self) -> None:
         super().__init__()
         self.takers: list[Callable[[Any], None] | None] = []
+        self.sent: list[Callable[[Any], None] | None] = []
 
     def create(self) -> Any:
         self.takers = []
@@ -133,8 +159,13 @@ class ReadOp(_Op):
         self.steps.append(step)
         self.takers.append(taker)
 
+    def send(self) -> tuple[Any, ...]:
+        self.sent, self.takers = self.takers, []
+        return super().send()
+
     def take(self, outs: tuple[Any, ...]) -> None:
-        for taker, output in zip(self.takers, outs, strict=False):
+        """The outputs of the steps that were sent last."""
+        for taker, output in zip(self.sent, outs, strict=False):
             if taker is not None:
                 taker(output)
 
@@ -192,7 +223,7 @@ class Dispatcher:
 
     def __init__(self, name: str) -> None:
         self._name = name
-        self._queue: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._queue: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._guard = threading.Lock()
         self._thread: threading.Thread | None = None
 
@@ -214,7 +245,7 @@ class Dispatcher:
         thread, self._thread = self._thread, None
         if thread is not None:
             self._queue.put(None)
-            if thread is not threading.current_thread():
+            if thread.ident != threading.get_ident():
                 thread.join()
 
 
@@ -228,8 +259,10 @@ def run_callback(callback: Callable[[], Any]) -> None:
 
 def report(error: BaseException) -> None:
     """Hand an exception to Python's hook for those that end in a thread of their own."""
-    seen = (type(error), error, error.__traceback__, threading.current_thread())
-    threading.excepthook(threading.ExceptHookArgs(seen))
+    import threading as patched  # perhaps: the hook is the program's, the threads are not
+
+    seen = (type(error), error, error.__traceback__, patched.current_thread())
+    patched.excepthook(patched.ExceptHookArgs(seen))
 
 
 class Completion:
@@ -253,13 +286,15 @@ class Completion:
         self.wait_for_complete()
 
     def wait_for_complete(self) -> None:
-        self._complete_event.wait()
+        with DEFERRED:
+            self._complete_event.wait()
 
     def wait_for_safe_and_cb(self) -> None:
         self.wait_for_complete_and_cb()
 
     def wait_for_complete_and_cb(self) -> None:
-        self._called.wait()
+        with DEFERRED:
+            self._called.wait()
 
     def get_return_value(self) -> int:
         return self._value

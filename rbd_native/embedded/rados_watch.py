@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from rbd_native.embedded.events import Watch as Watched
 from rbd_native.embedded.rados_errors import make_ex
 from rbd_native.embedded.rados_ops import report, run_callback
+from rbd_native.interrupts import DEFERRED
 from rbd_native.rados import port
 
 if TYPE_CHECKING:
@@ -31,11 +32,12 @@ class Watch:
         self._ioctx = ioctx
         self._cookie = 0
         self._watch: Watched | None = None
-        outcome = _register(ioctx, oid, weakref.ref(self), callback, error_callback, timeout or 0)
-        if outcome.rv < 0:
-            raise make_ex(outcome.rv, "watch error")
-        self._watch = outcome.value
-        self._cookie = outcome.value.cookie
+        with DEFERRED:
+            outcome = _register(ioctx, oid, weakref.ref(self), callback, error_callback, timeout or 0)
+            if outcome.rv < 0:
+                raise make_ex(outcome.rv, "watch error")
+            self._watch = outcome.value
+            self._cookie = outcome.value.cookie
 
     def __enter__(self) -> Watch:
         return self
@@ -61,10 +63,11 @@ class Watch:
 
     def close(self) -> None:
         """Does nothing the second time."""
-        watch, self._watch = self._watch, None
-        if watch is None or self._ioctx.rados.state != "connected":
-            return
-        outcome = watch.close().block()
+        with DEFERRED:
+            watch, self._watch = self._watch, None
+            if watch is None or self._ioctx.rados.state != "connected":
+                return
+            outcome = watch.close().block()
         if outcome.rv < 0 and outcome.rv != -errno.ENOENT:
             raise make_ex(outcome.rv, "unwatch error")
 

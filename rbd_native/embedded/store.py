@@ -1,340 +1,317 @@
-"""The SQLite database that holds an embedded cluster: its schema, its connections and its transactions.
+"""The SQLite database that holds an embedded cluster: its connections and its transactions.
 
 A cluster in memory has one connection, which its threads take turns at. A cluster in a file is in WAL mode: readers
 have connections of their own and never wait for a writer; writers of this process take turns at one connection, and
-those of other processes are kept apart by a lock file beside the database (a lock that ends with its process, and
-whose waiters are woken instead of polling). A process may end at any moment: what was committed is in the file, the
-rest is not.
+those of other processes are kept apart by a lock file beside the database (:mod:`rbd_native.embedded.gate`). A process
+may end at any moment: what was committed is in the file, the rest is not.
 
-Data lies in chunks. The rows of an object belong to a *state*: HEAD_STATE for the object as it is now, the clone's id
-for what snapshots keep. A chunk that a clone does not have itself is that of the next newer state; one it has as NULL
-was a hole (see :mod:`rbd_native.embedded.snapshots`).
+Three things come between a program and its connections, and a transaction is made for each:
+
+- an exception out of a signal handler (Ctrl-C): handlers wait for the end of a transaction;
+- a fork: it waits for the end of all of them, and no connection lives across it (:mod:`rbd_native.embedded.fork`);
+- another process that holds the lock file and does not go on: a transaction may be given a time to wait for it.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import os
 import sqlite3
-import threading
+import stat
 import time
-import uuid
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Final
 
-CHUNK: Final = 32768
-"""Bytes of an object's data in one row."""
+from rbd_native.embedded import fork, tables
+from rbd_native.embedded.fork import ForkedError
+from rbd_native.embedded.gate import Gate
+from rbd_native.embedded.rados_errors import ConnectionShutdown, Error, make_ex
+from rbd_native.embedded.tables import CHUNK, FORMAT, HEAD_STATE, NotACluster
+from rbd_native.embedded.transactions import OwnRead, SharedRead, Transaction, Write
+from rbd_native.interrupts import DEFERRED
+from rbd_native.native import threading
 
-HEAD_STATE: Final = 2**63 - 1
+__all__ = [
+    "CHUNK",
+    "FAULTS",
+    "FORMAT",
+    "HEAD_STATE",
+    "ClosedError",
+    "ForkedError",
+    "NotACluster",
+    "Store",
+    "Transaction",
+    "told_as_rados_does",
+]
 
-FORMAT: Final = "1"
+FAULTS: Final = (sqlite3.Error, OSError)
+"""What a transaction raises where the database, or what it lies on, fails, or where waiting took too long."""
 
 _PAGE: Final = 8192  # of the database: a chunk fits four pages, and a write dirties only those that it changes
 _CHECKPOINT: Final = 4096  # pages of log before they are moved into the file: 32 MiB
 _PATIENCE: Final = 60.0  # seconds that SQLite's own locks are waited for
 
-_SCHEMA: Final = """
-CREATE TABLE meta (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
-CREATE TABLE pool (
-    id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT UNIQUE NOT NULL, snap_seq INTEGER NOT NULL DEFAULT 0);
-CREATE TABLE application (pool INTEGER, app TEXT, PRIMARY KEY (pool, app)) WITHOUT ROWID;
-CREATE TABLE application_metadata (
-    pool INTEGER, app TEXT, key TEXT, value TEXT, PRIMARY KEY (pool, app, key)) WITHOUT ROWID;
-CREATE TABLE removed_snap (pool INTEGER, snap INTEGER, PRIMARY KEY (pool, snap)) WITHOUT ROWID;
-CREATE TABLE config (who TEXT, name TEXT, value TEXT, PRIMARY KEY (who, name)) WITHOUT ROWID;
-CREATE TABLE config_key (key TEXT PRIMARY KEY, value BLOB) WITHOUT ROWID;
-CREATE TABLE client (gid INTEGER PRIMARY KEY, address TEXT NOT NULL, seen REAL NOT NULL);
-CREATE TABLE blocklist (address TEXT PRIMARY KEY, until REAL NOT NULL) WITHOUT ROWID;
-CREATE TABLE object (
-    id INTEGER PRIMARY KEY, pool INTEGER NOT NULL, ns TEXT NOT NULL, oid BLOB NOT NULL,
-    alive INTEGER NOT NULL,     -- 0: deleted, and here for its clones only
-    size INTEGER NOT NULL, mtime INTEGER NOT NULL, version INTEGER NOT NULL,
-    seq INTEGER NOT NULL,       -- the newest snapshot it was written under
-    top INTEGER NOT NULL,       -- its newest clone, or 0
-    omap INTEGER NOT NULL,      -- whether it has one, though perhaps without keys
-    UNIQUE (pool, ns, oid));
-CREATE TABLE clone (
-    obj INTEGER, id INTEGER, size INTEGER, mtime INTEGER, version INTEGER, omap INTEGER,
-    overlap BLOB NOT NULL,      -- what it shares with the next newer state: see rbd_native.embedded.extents
-    PRIMARY KEY (obj, id)) WITHOUT ROWID;
-CREATE TABLE clone_snap (
-    pool INTEGER, snap INTEGER, obj INTEGER, clone INTEGER, PRIMARY KEY (pool, snap, obj)) WITHOUT ROWID;
-CREATE INDEX clone_snap_obj ON clone_snap (obj, clone, snap);
-CREATE TABLE chunk (
-    id INTEGER PRIMARY KEY, obj INTEGER NOT NULL, idx INTEGER NOT NULL, state INTEGER NOT NULL, data BLOB,
-    UNIQUE (obj, idx, state));
-CREATE TABLE xattr (obj INTEGER, state INTEGER, name BLOB, value BLOB, PRIMARY KEY (obj, state, name)) WITHOUT ROWID;
-CREATE TABLE omap (obj INTEGER, state INTEGER, key BLOB, value BLOB, PRIMARY KEY (obj, state, key)) WITHOUT ROWID;
-CREATE TABLE watch (
-    obj INTEGER, gid INTEGER, cookie INTEGER, timeout INTEGER NOT NULL,
-    PRIMARY KEY (obj, gid, cookie)) WITHOUT ROWID;
-CREATE INDEX watch_gid ON watch (gid);
-CREATE TABLE notify (
-    id INTEGER PRIMARY KEY, obj INTEGER NOT NULL, gid INTEGER NOT NULL, deadline REAL NOT NULL, payload BLOB NOT NULL);
-CREATE TABLE notify_ack (
-    notify INTEGER, gid INTEGER, cookie INTEGER, reply BLOB,    -- NULL: not acknowledged yet
-    PRIMARY KEY (notify, gid, cookie)) WITHOUT ROWID;
-CREATE INDEX notify_ack_gid ON notify_ack (gid, reply);
-"""
 
-_COUNTERS: Final = ("gid", "notify", "version")
-
-
-class Transaction(Protocol):
-    """`with` it to have a connection. Reads are of one moment; writes are all made, or, on an exception, none."""
-
-    def __enter__(self) -> sqlite3.Connection: ...
-
-    def __exit__(self, kind: Any, value: Any, traceback: Any) -> None: ...
-
-
-_forks = 0
-"""How many forks lie between the first process and this one. Cheaper to look at than the process id."""
-
-
-def _count_fork() -> None:
-    global _forks
-    _forks += 1
-
-
-os.register_at_fork(after_in_child=_count_fork)
-
-
-class ForkedError(RuntimeError):
-    """A process that was forked uses a cluster that its parent opened. It must open the file itself."""
+class ClosedError(ConnectionShutdown, ValueError):
+    """The cluster has been closed."""
 
 
 class Store:
-    """One database, in memory where `path` is None. `sync`: also survive the machine's death, not only the process'."""
+    """One database, in memory where `path` is None. `sync`: also survive the machine's death, not only the process'.
 
-    def __init__(self, path: str | os.PathLike[str] | None, pools: Sequence[str], sync: bool = False) -> None:
+    patience: seconds that a process which holds the file is waited for at most; None: without end.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str] | None,
+        pools: Sequence[str],
+        sync: bool = False,
+        patience: float | None = None,
+    ) -> None:
+        """NotACluster; ForkedError; rados.Error with what the file system or SQLite says."""
         self.path = None if path is None else Path(path).absolute()
+        if "\0" in str(self.path):
+            raise NotACluster(Path(path or ""), "there is a NUL in its name")
         self._sync = sync
-        self._generation = _forks
-        self._closed = False
-        self._turn = threading.RLock()
+        self._refusal: Callable[[], Error] | None = None
+        self.turn = threading.RLock()
         self._idle: deque[sqlite3.Connection] = deque()
-        if self.path is None:
-            self._writer = _connect(":memory:")
-            _create(self._writer, pools)
-            self.write: Transaction = _Turn(self)
-            self._shared: Transaction = _SharedRead(self)
-        else:
-            self._gate = _Gate(self.path)
-            self._writer = self._open(self.path, pools)
-            self.write = _GatedTurn(self, self._gate)
+        self.busy: set[sqlite3.Connection] = set()
+        self.writer: sqlite3.Connection | None = None
+        self.gate: Gate | None = None
+        fork.watch_over(self)
+        with DEFERRED, self._in_use(), told_as_rados_does(self.path):
+            if self.path is None:
+                self.writer = _connect(":memory:")
+                tables.create(self.writer, pools)
+            else:
+                self._open(self.path, pools, patience)
 
-    def _open(self, path: Path, pools: Sequence[str]) -> sqlite3.Connection:
-        with self._gate:
-            new = _is_new(path)
-            writer = self._attach(path)
-            if new:
-                _create(writer, pools)
+    # --- opening and closing ---
+
+    def _open(self, path: Path, pools: Sequence[str], patience: float | None) -> None:
+        fork.refuse_lost(path)
+        _format(path)  # before anything is made beside what is no cluster
+        gate = _entered(path, None if patience is None else time.monotonic() + patience)
+        there = path.is_symlink() or path.exists()
+        try:
+            self.writer = self._made(path, pools)
+        except BaseException:
+            made = [path.with_name(path.name + part) for part in ("", "-wal", "-shm", "-journal")] if not there else []
+            for left in [*made, *([gate.path] if gate.made else [])]:
+                left.unlink(missing_ok=True)
+            gate.close()
+            raise
+        gate.leave()
+        self.gate = gate
+
+    def _made(self, path: Path, pools: Sequence[str]) -> sqlite3.Connection:
+        number = _format(path)
+        writer = self._attach(path, "rwc")
+        try:
+            if number is None:
+                tables.create(writer, pools)
+            else:
+                tables.upgrade(writer, number)
+        except BaseException:
+            writer.close()
+            raise
         return writer
 
-    def _attach(self, path: Path) -> sqlite3.Connection:
-        connection = _connect(str(path))
-        connection.execute(f"PRAGMA page_size = {_PAGE}")
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute(f"PRAGMA synchronous = {'FULL' if self._sync else 'NORMAL'}")
-        connection.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT}")
+    def _attach(self, path: Path, mode: str = "rw") -> sqlite3.Connection:
+        """A connection to the file, which must be there unless the mode is "rwc"."""
+        connection = _connect(f"{path.as_uri()}?mode={mode}")
+        try:
+            connection.execute(f"PRAGMA page_size = {_PAGE}")
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute(f"PRAGMA synchronous = {'FULL' if self._sync else 'NORMAL'}")
+            connection.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT}")
+        except BaseException:
+            connection.close()
+            raise
         return connection
+
+    def check(self) -> None:
+        """Refuse what must not go on: ForkedError, or ClosedError after :meth:`close`."""
+        fork.notice()
+        if self._refusal is not None:
+            raise self._refusal()
+
+    def close(self) -> None:
+        """Close all connections. Reads under way in other threads end first."""
+        fork.notice()
+        with DEFERRED, self.turn:
+            if self._refusal is not None:
+                return
+            self._refusal = _closed
+            with self._in_use():
+                self._disconnect()
+            if self.gate is not None:
+                self.gate.close()
+
+    def _disconnect(self) -> None:
+        while self._idle:
+            self._idle.pop().close()
+        writer, self.writer = self.writer, None
+        if writer is not None:
+            writer.close()
+
+    # --- forks ---
+
+    def before_fork(self) -> None:
+        if self.path is not None:
+            self._disconnect()
+
+    def in_child(self, prepared: bool) -> None:
+        self.turn = threading.RLock()
+        if self.gate is not None:
+            self.gate.close()
+        if self._refusal is not None:
+            return
+        if self.path is None:
+            self._refusal = _parents_memory
+        elif not prepared:
+            self._refusal = _unprepared
+            left = [*self._idle, *self.busy, *([self.writer] if self.writer is not None else [])]
+            fork.lose(self.path, left)
+
+    @contextlib.contextmanager
+    def _in_use(self) -> Iterator[None]:
+        fork.enter()
+        try:
+            yield
+        finally:
+            fork.leave()
+
+    # --- transactions ---
 
     @property
     def read(self) -> Transaction:
         """A transaction that only reads. It waits for no writer, unless the cluster is in memory."""
-        return self._shared if self.path is None else _OwnRead(self)
+        return SharedRead(self) if self.path is None else OwnRead(self)
 
-    def check(self) -> None:
-        """Refuse what must not go on: ForkedError, or ValueError after :meth:`close`."""
-        if self._closed:
-            raise ValueError("this embedded cluster is closed")
-        if self._generation != _forks:
-            raise ForkedError("this embedded cluster was opened before fork(): open it again in the child")
+    @property
+    def write(self) -> Transaction:
+        """A transaction that writes, however long others keep it waiting."""
+        return Write(self, None)
+
+    def writing(self, patience: float | None) -> Transaction:
+        """A transaction that writes. TimeoutError where others keep it waiting for more than so many seconds."""
+        return Write(self, patience)
+
+    def backup(self, path: Path) -> None:
+        """Copy what is there at one moment into a new file. rados.Error."""
+        with told_as_rados_does(path):
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+            try:
+                with contextlib.closing(_connect(f"{path.absolute().as_uri()}?mode=rw")) as copy:
+                    with self.read as db:
+                        db.backup(copy)
+                    tables.forget_clients(copy)
+            except BaseException:
+                path.unlink()
+                raise
+
+    def data_version(self) -> int:
+        """A number that is another one after any other connection has written. -1: a writer is waiting, it is not known."""
+        if not self.turn.acquire(timeout=_GLANCE):
+            return -1
+        try:
+            self.check()
+            with self._in_use():
+                version: int = self.own_writer().execute("PRAGMA data_version").fetchone()[0]
+                return version
+        finally:
+            self.turn.release()
+
+    def own_writer(self) -> sqlite3.Connection:
+        """Opened again where a fork has closed it."""
+        if self.writer is None:
+            assert self.path is not None
+            self.writer = self._attach(self.path)
+        return self.writer
 
     def borrow(self) -> sqlite3.Connection:
         """A connection for reading, of a cluster in a file."""
-        self.check()
+        assert self.path is not None
         try:
-            return self._idle.pop()
+            connection = self._idle.pop()
         except IndexError:
-            return self._attach(self.path)  # type: ignore[arg-type]
+            connection = self._attach(self.path)
+        self.busy.add(connection)
+        return connection
 
     def give_back(self, connection: sqlite3.Connection) -> None:
-        if self._closed:
-            connection.close()
-        else:
+        self.busy.discard(connection)
+        if self._refusal is None:
             self._idle.append(connection)
-
-    def data_version(self) -> int:
-        """A number that is another one after any other connection has written."""
-        with self._turn:
-            self.check()
-            version: int = self._writer.execute("PRAGMA data_version").fetchone()[0]
-            return version
-
-    def close(self) -> None:
-        """Close all connections. Reads under way in other threads end first."""
-        if self._generation != _forks:
-            return
-        with self._turn:
-            if self._closed:
-                return
-            self._closed = True
-            while self._idle:
-                self._idle.pop().close()
-            self._writer.close()
-            if self.path is not None:
-                self._gate.close()
+        else:
+            connection.close()
 
 
-class _SharedRead:
-    """A read on the one connection of a cluster in memory."""
-
-    def __init__(self, store: Store) -> None:
-        self._store = store
-        self._turn = store._turn
-
-    def __enter__(self) -> sqlite3.Connection:
-        self._turn.acquire()
-        try:
-            self._store.check()
-        except BaseException:
-            self._turn.release()
-            raise
-        return self._store._writer
-
-    def __exit__(self, kind: Any, value: Any, traceback: Any) -> None:
-        self._turn.release()
+_GLANCE: Final = 0.05  # seconds
 
 
-class _OwnRead:
-    """A read on a connection of its own: a snapshot of the file."""
-
-    __slots__ = ("_connection", "_store")
-
-    def __init__(self, store: Store) -> None:
-        self._store = store
-
-    def __enter__(self) -> sqlite3.Connection:
-        self._connection = self._store.borrow()
-        self._connection.execute("BEGIN")
-        return self._connection
-
-    def __exit__(self, kind: Any, value: Any, traceback: Any) -> None:
-        self._connection.execute("COMMIT")
-        self._store.give_back(self._connection)
+def _closed() -> Error:
+    return ClosedError("this embedded cluster is closed", errno.ESHUTDOWN)
 
 
-class _Turn:
-    """A write, of one thread at a time."""
-
-    def __init__(self, store: Store) -> None:
-        self._store = store
-        self._turn = store._turn
-
-    def __enter__(self) -> sqlite3.Connection:
-        self._turn.acquire()
-        try:
-            self._store.check()
-            self._begin()
-        except BaseException:
-            self._turn.release()
-            raise
-        return self._store._writer
-
-    def __exit__(self, kind: Any, value: Any, traceback: Any) -> None:
-        try:
-            self._end(kind is None)
-        finally:
-            self._turn.release()
-
-    def _begin(self) -> None:
-        self._store._writer.execute("BEGIN IMMEDIATE")
-
-    def _end(self, keep: bool) -> None:
-        connection = self._store._writer
-        try:
-            if keep:
-                connection.execute("COMMIT")
-        finally:
-            if connection.in_transaction:  # an exception, or a COMMIT that failed
-                connection.execute("ROLLBACK")
+def _parents_memory() -> Error:
+    return ForkedError("this embedded cluster is in its parent's memory: one in a file can be shared with forked children")
 
 
-class _GatedTurn(_Turn):
-    """A write to a file, of one process at a time."""
-
-    def __init__(self, store: Store, gate: _Gate) -> None:
-        super().__init__(store)
-        self._gate = gate
-
-    def _begin(self) -> None:
-        self._gate.__enter__()
-        try:
-            super()._begin()
-        except BaseException:
-            self._gate.__exit__()
-            raise
-
-    def _end(self, keep: bool) -> None:
-        try:
-            super()._end(keep)
-        finally:
-            self._gate.__exit__()
+def _unprepared() -> Error:
+    return ForkedError("this process was forked while its embedded cluster was in use: exec() a program, or fork earlier")
 
 
-class _Gate:
-    """The lock file of a database: its holder may write. The kernel opens it again when its holder dies."""
-
-    def __init__(self, path: Path) -> None:
-        self._handle = os.open(path.with_name(path.name + "-lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-
-    def __enter__(self) -> None:
-        fcntl.flock(self._handle, fcntl.LOCK_EX)
-
-    def __exit__(self, *exc: object) -> None:
-        fcntl.flock(self._handle, fcntl.LOCK_UN)
-
-    def close(self) -> None:
-        os.close(self._handle)
+@contextlib.contextmanager
+def told_as_rados_does(path: Path | None) -> Iterator[None]:
+    """What fails in the database, where it is not an operation's outcome, as exceptions of rados."""
+    try:
+        yield
+    except FAULTS as error:
+        words = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        shut = path is not None and os.access(path, os.F_OK) and not os.access(path, os.R_OK | os.W_OK)
+        code = errno.EACCES if shut else errno_of(error)
+        raise make_ex(code, f"the embedded cluster {path or 'in memory'}: {words}") from error
 
 
 def _connect(where: str) -> sqlite3.Connection:
-    return sqlite3.connect(where, timeout=_PATIENCE, isolation_level=None, check_same_thread=False, cached_statements=512)
+    return sqlite3.connect(
+        where, timeout=_PATIENCE, isolation_level=None, check_same_thread=False, cached_statements=512, uri=True
+    )
 
 
-def _is_new(path: Path) -> bool:
-    """Whether a file has yet to be made a cluster. ValueError where it is something else; it is not touched."""
-    with contextlib.closing(_connect(str(path))) as connection:
+def _entered(path: Path, until: float | None) -> Gate:
+    """The lock of a file, held. It may be taken away while it is waited for, by one who could not make a cluster."""
+    while True:
+        gate = Gate(path)
         try:
-            if not connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]:
-                return True
-            found = connection.execute("SELECT value FROM meta WHERE name = 'format'").fetchone()
-        except sqlite3.DatabaseError as error:
-            raise ValueError(f"{path} is not an embedded cluster: {error}") from error
-    if found is None or found[0] != FORMAT:
-        raise ValueError(f"{path} is not an embedded cluster of format {FORMAT}")
-    return False
+            gate.enter(until)
+            if gate.is_current():
+                return gate
+        except BaseException:
+            gate.close()
+            raise
+        gate.close()
 
 
-def _create(connection: sqlite3.Connection, pools: Sequence[str]) -> None:
-    connection.executescript(f"BEGIN IMMEDIATE; {_SCHEMA}")
-    facts = {
-        "format": FORMAT,
-        "fsid": str(uuid.uuid4()),
-        "created": time.time(),
-        "require_min_compat_client": "luminous",
-    }
-    facts |= dict.fromkeys(_COUNTERS, 0)
-    connection.executemany("INSERT INTO meta VALUES (?, ?)", facts.items())
-    connection.executemany("INSERT INTO pool (name) VALUES (?)", [(name,) for name in pools])
-    connection.execute("INSERT INTO application SELECT id, 'rbd' FROM pool")
-    connection.execute("COMMIT")
+def _format(path: Path) -> int | None:
+    """The format of a cluster's file; None where one has yet to be made. NotACluster: it is something else."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    if not stat.S_ISREG(found.st_mode):
+        raise NotACluster(path, "it is no file")
+    if not found.st_size:
+        return None
+    with contextlib.closing(_connect(f"{path.as_uri()}?mode=rw")) as connection:
+        return tables.format_of(connection, path)
 
 
 def count(connection: sqlite3.Connection, counter: str, step: int = 1) -> int:
@@ -345,8 +322,12 @@ def count(connection: sqlite3.Connection, counter: str, step: int = 1) -> int:
     return value
 
 
-def errno_of(error: sqlite3.Error) -> int:
-    """What a fault of the database is to a client."""
+def errno_of(error: Exception) -> int:
+    """What a fault of the database, one of :data:`FAULTS`, is to a client."""
+    if isinstance(error, TimeoutError):
+        return errno.ETIMEDOUT
+    if isinstance(error, OSError):
+        return error.errno or errno.EIO
     code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_IOERR)
     return _ERRNOS.get(code & 0xFF, errno.EIO)
 
@@ -357,4 +338,5 @@ _ERRNOS: Final = {
     sqlite3.SQLITE_NOMEM: errno.ENOMEM,
     sqlite3.SQLITE_TOOBIG: errno.EFBIG,
     sqlite3.SQLITE_READONLY: errno.EROFS,
+    sqlite3.SQLITE_PERM: errno.EACCES,
 }

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from dataclasses import replace
 from typing import Any
@@ -39,6 +38,7 @@ from rbd_native.image.state import ImageState
 from rbd_native.image.timestamps import Timestamps
 from rbd_native.image.watch import ImageWatch
 from rbd_native.image.write_cache import WriteCache
+from rbd_native.native import threading
 from rbd_native.options import Settings
 from rbd_native.rados.port import AllocHint, Io, RadosError, SnapContext
 from rbd_native.striping import Layout

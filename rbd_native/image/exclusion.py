@@ -12,11 +12,11 @@ from __future__ import annotations
 
 import contextlib
 import enum
-import threading
 from collections.abc import AsyncIterator, Iterable
 from typing import Any, Final
 
 from rbd_native.engine import PENDING, Resume, Waiting
+from rbd_native.native import threading
 
 
 class Operation(enum.Enum):

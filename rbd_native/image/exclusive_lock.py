@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import threading
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +26,7 @@ from rbd_native.engine import First, Mutex, Signal, gather
 from rbd_native.image.gate import WriteGate
 from rbd_native.image.head_map import HeadMap
 from rbd_native.image.lock_states import HOLDING, Event, State, after
+from rbd_native.native import threading
 from rbd_native.rados.port import ListWatchers, NotifyReply, RadosError, Watcher
 from rbd_native.types import EntityName, EntityType, Locker, LockerId, LockInfo, LockType
 from rbd_native.watch_notify import (

@@ -7,12 +7,12 @@ hold it up. Closing a gate keeps newcomers out, and ends when those inside have 
 from __future__ import annotations
 
 import contextlib
-import threading
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 from rbd_native.engine import PENDING, Resume, Suspension, Waiting
+from rbd_native.native import threading
 
 
 class UnderWay:

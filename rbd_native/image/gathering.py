@@ -6,11 +6,11 @@ in one operation. Each is acknowledged when its bytes are on stable storage. Wri
 
 from __future__ import annotations
 
-import threading
 from typing import TYPE_CHECKING
 
 from rbd_native.engine import Signal
 from rbd_native.image.pieces import Pieces, Store, write_steps
+from rbd_native.native import threading
 from rbd_native.rados.port import Buffer
 
 if TYPE_CHECKING:

@@ -13,7 +13,6 @@ Source: the sequences of operations of a running 16.2.15 librbd.
 from __future__ import annotations
 
 import errno
-import threading
 from typing import TYPE_CHECKING
 
 from rbd_native import cls_lock, cls_rbd, names
@@ -27,6 +26,7 @@ from rbd_native.constants import (
 )
 from rbd_native.engine import KeyedMutex, gather
 from rbd_native.image.map_changes import MapChanges
+from rbd_native.native import threading
 from rbd_native.object_map import BitVector, ObjectMapCorrupt, ObjectState
 from rbd_native.rados.port import AssertExists, RadosError, Truncate, WriteStep
 from rbd_native.types import LockInfo, LockType

@@ -7,10 +7,10 @@ flatten, change the map a few times, not once an object.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Awaitable, Callable, Iterator
 
 from rbd_native.engine import Signal, for_each, spawn
+from rbd_native.native import threading
 from rbd_native.object_map import ObjectState
 
 _AT_ONCE = 16

@@ -10,11 +10,11 @@ same term of it, with no write of this handle begun or ended since. (librbd also
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rbd_native.engine import Task
+from rbd_native.native import threading
 from rbd_native.rados.port import RadosError
 
 if TYPE_CHECKING:

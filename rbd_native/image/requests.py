@@ -17,7 +17,6 @@ from __future__ import annotations
 import errno
 import itertools
 import logging
-import threading
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable
@@ -25,6 +24,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from rbd_native.engine import First, Signal, Suspension
 from rbd_native.image.exclusive_lock import NOTIFY_TIMEOUT_MS, ExclusiveLock
+from rbd_native.native import threading
 from rbd_native.rados.port import NotifyReply, RadosError
 from rbd_native.watch_notify import (
     AsyncComplete,

@@ -22,11 +22,11 @@ from __future__ import annotations
 
 import errno
 import logging
-import threading
 from typing import TYPE_CHECKING, Any, Final
 
 from rbd_native.engine import PENDING, Resume, Signal, Task, Waiting
 from rbd_native.image.pieces import Pieces, Store, write_steps
+from rbd_native.native import threading
 from rbd_native.rados.port import Buffer, RadosError
 
 if TYPE_CHECKING:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import sys
-import threading
+import weakref
 from collections.abc import Callable
-from types import SimpleNamespace
 from typing import Any
 
+from rbd_native.native import threading
 from rbd_native.rados.port import RadosError
 
 Callback = Callable[[int, int], Any]
@@ -41,13 +40,31 @@ class Progress:
         try:
             return callback(done, total)
         except Exception as error:
-            sys.unraisablehook(
-                SimpleNamespace(
-                    exc_type=type(error), exc_value=error, exc_traceback=error.__traceback__,
-                    err_msg="Exception ignored in progress callback", object=callback,
-                )
-            )  # fmt: skip
+            _Ignored(callback, error).report()
             return 0
+
+
+class _Ignored:
+    """An exception that goes to Python's own report of those that nobody can catch.
+
+    :func:`sys.unraisablehook` takes what only Python can make. So it is raised where Python makes it: in the callback of a
+    weak reference, which is what the report then shows.
+    """
+
+    def __init__(self, where: Callback, error: Exception) -> None:
+        self._where = where
+        self._error = error
+
+    def report(self) -> None:
+        passing = _Ignored(self._where, self._error)
+        reference = weakref.ref(passing, self)
+        del passing, reference
+
+    def __call__(self, reference: object) -> None:
+        raise self._error
+
+    def __repr__(self) -> str:
+        return repr(self._where)
 
 
 class Joint:

@@ -15,13 +15,13 @@ from __future__ import annotations
 import ctypes
 import logging
 import os
-import threading
 from array import array
 from collections.abc import Callable, Iterable, Iterator
 from ctypes import byref, c_char_p, c_int, c_size_t, c_void_p
 from typing import Any, Final, Protocol
 
 from rbd_native.callbacks import Courier
+from rbd_native.native import threading
 from rbd_native.rados._libc import Library
 
 log = logging.getLogger(__name__)

@@ -14,7 +14,6 @@ from __future__ import annotations
 import atexit
 import errno
 import os
-import time
 import weakref
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -23,6 +22,7 @@ from functools import cache, cached_property
 from typing import Any, Final
 
 from rbd_native.engine import PENDING, Resume, Suspension
+from rbd_native.native import time
 from rbd_native.rados import _cxx
 from rbd_native.rados._completions import Completions
 from rbd_native.rados._libc import Library

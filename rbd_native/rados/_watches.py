@@ -9,12 +9,12 @@ from __future__ import annotations
 import errno
 import itertools
 import logging
-import threading
 from collections.abc import Callable
 from ctypes import Structure, byref, c_size_t, c_uint64, c_void_p, sizeof, string_at
 from functools import cache
 from typing import Any, Final
 
+from rbd_native.native import threading
 from rbd_native.rados._libc import NOTIFIED, WATCH_LOST
 from rbd_native.rados._session import Context, Flight, library
 from rbd_native.rados.composed import ComposedCall

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import heapq
 import itertools
-import threading
-import time
 from typing import Any
 
 from rbd_native.engine import PENDING, Resume, Suspension
+from rbd_native.native import threading, time
 
 
 class Sleep(Suspension):

@@ -15,7 +15,9 @@ from rbd_native.rados.port import Cluster, Io
 _HOW: Final = (
     "python-rados is not there for this Python ({}): it is on no package index, but comes with Ceph. Install it with the"
     " system's package manager (apt install python3-rados, or dnf install python3-rados), and run the system's Python,"
-    " in a virtual environment if you like: /usr/bin/python3 -m venv --system-site-packages DIRECTORY"
+    " in a virtual environment if you like: /usr/bin/python3 -m venv --system-site-packages DIRECTORY."
+    " Without a cluster, say for tests, there is one in this package: `from rbd_native import embedded as rados`,"
+    " see docs/embedded.md"
 )
 
 

@@ -11,12 +11,12 @@ nothing.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
 
 from rbd_native.engine import PENDING, Failure, Resume, Suspension
+from rbd_native.native import threading
 from rbd_native.rados import port
 from rbd_native.rados.port import Call, Operation, Outcome, Reply
 from rbd_native.rados.wrapper import Interceptor, Request

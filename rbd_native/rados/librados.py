@@ -11,13 +11,13 @@ connection is kept alive; once he has shut it down, every call fails with ESHUTD
 
 from __future__ import annotations
 
-import threading
 import weakref
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Hashable, Sequence
 from ctypes import c_uint64
 from typing import Any, Final
 
+from rbd_native.native import threading
 from rbd_native.rados import _handle, pure
 from rbd_native.rados._listing import Listing
 from rbd_native.rados._operations import (

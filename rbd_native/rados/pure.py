@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import errno
 import logging
-import threading
 from collections.abc import AsyncIterator, Callable, Hashable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from typing import Any, Final
 
 from rbd_native.engine import PENDING, Resume
+from rbd_native.native import threading
 from rbd_native.rados._pure_steps import ROOM, read, write
 from rbd_native.rados.cluster import RadosCluster, outcome_of
 from rbd_native.rados.composed import ComposedCall, submit

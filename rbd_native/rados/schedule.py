@@ -11,11 +11,11 @@ from __future__ import annotations
 import heapq
 import itertools
 import random
-import threading
 from collections.abc import Callable, Coroutine
 from typing import Any
 
 from rbd_native.engine import PENDING, Failure, Resume, Suspension, Task
+from rbd_native.native import threading
 from rbd_native.rados.port import Call, Operation
 from rbd_native.rados.wrapper import Interceptor, Request
 

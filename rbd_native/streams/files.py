@@ -45,11 +45,13 @@ class Source:
         return data
 
     def some(self, length: int) -> bytes:
-        """So many bytes, or those up to the end."""
+        """So many bytes, or those up to the end. BlockingIOError where the file does not wait for what is to come."""
         parts: list[bytes] = []
         missing = length
         while missing:
             data = self._file.read(missing)
+            if data is None:
+                raise BlockingIOError(errno.EAGAIN, "the file has nothing to read yet: it must be one that blocks")
             if not data:
                 break
             parts.append(bytes(data))
@@ -130,6 +132,8 @@ class Sink:
             self._ahead = 0
         while data:
             written = self._file.write(data)
+            if written is None and isinstance(self._file, io.RawIOBase):
+                raise BlockingIOError(errno.EAGAIN, "the file takes nothing now: it must be one that blocks")
             if written is None or written == len(data):
                 return
             data = memoryview(data)[written:]

@@ -229,7 +229,7 @@ def test_one_on_the_blocklist_is_shut_out_at_once(io: Io, start: Callable[..., W
 
 
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # from 3.12 on, where there are threads
-def test_a_forked_child_is_told_to_open_the_file_itself(io: Io) -> None:
+def test_a_forked_child_is_told_to_connect_itself(io: Io) -> None:
     reader, writer = os.pipe()
     pid = os.fork()
     if pid == 0:
@@ -245,5 +245,5 @@ def test_a_forked_child_is_told_to_open_the_file_itself(io: Io) -> None:
     os.waitpid(pid, 0)
     with os.fdopen(reader) as pipe:
         answers = json.loads(pipe.read())
-    assert all("open it again in the child" in answer for answer in answers), answers
+    assert all("connect to the cluster again in the child" in answer for answer in answers), answers
     assert io.read("object", [Read(0, 0)]).block().outs == (b"first",)

@@ -25,8 +25,10 @@ EXTRA = {
     "Completion": {"finish"},
     "Ioctx": {"rbd_native_port"},
     "Rados": {"rbd_native_port"},
-    "ReadOp": {"add", "take"},
-    "ReadOpCtx": {"add", "take"},
+    "ReadOp": {"add", "send", "take"},
+    "ReadOpCtx": {"add", "send", "take"},
+    "WriteOp": {"send"},
+    "WriteOpCtx": {"send"},
     "OmapIterator": {"fill"},
     "Version": {"count", "extra", "index", "major", "minor"},  # those of a tuple
 }
@@ -34,9 +36,8 @@ MISSING = {
     # An embedded cluster has no pool snapshots, no daemons, no logs of monitors, and no quirk to reproduce (zero).
     "Ioctx": {"create_snap", "list_snaps", "lookup_snap", "remove_snap", "snap_rollback"},
     "Rados": {
-        "conf_parse_argv", "conf_parse_env", "get_inconsistent_pgs", "get_pool_base_tier", "mgr_command",
-        "monitor_callback", "monitor_callback2", "monitor_log", "monitor_log2", "osd_command", "pg_command",
-        "ping_monitor", "service_daemon_register", "service_daemon_update",
+        "get_inconsistent_pgs", "get_pool_base_tier", "monitor_callback", "monitor_callback2", "monitor_log",
+        "monitor_log2",
     },
     "WriteOp": {"zero"},
     "WriteOpCtx": {"zero"},

@@ -140,7 +140,7 @@ def test_other_files_are_left_alone(tmp_path: Path) -> None:
         with pytest.raises(ValueError, match="not an embedded cluster"):
             embedded.Cluster(path)
         assert path.read_bytes() == before
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(embedded.ObjectNotFound):
         embedded.Cluster(tmp_path / "no such directory" / "cluster")
 
 
@@ -168,10 +168,10 @@ def test_a_full_disk_is_an_error_and_not_a_change(cluster: embedded.Cluster, io:
     io.write("object", [Write(0, b"x" * CHUNK), SetXattr("n", b"old")]).block()
     with cluster.store.write as db:
         pages = db.execute("PRAGMA page_count").fetchone()[0]
-    cluster.store._writer.execute(f"PRAGMA max_page_count = {pages + 2}")
+    cluster.store.own_writer().execute(f"PRAGMA max_page_count = {pages + 2}")
     assert rv(io.write("object", [SetXattr("n", b"new"), Write(0, b"y" * 10 * CHUNK)])) == -28
     assert io.read("object", [Read(0, 0), GetXattr("n")]).block().outs == (b"x" * CHUNK, b"old")
-    cluster.store._writer.execute("PRAGMA max_page_count = 1000000")
+    cluster.store.own_writer().execute("PRAGMA max_page_count = 1000000")
     assert rv(io.write("object", [Write(0, b"y" * 10 * CHUNK)])) == 0
 
 
