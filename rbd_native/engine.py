@@ -133,20 +133,27 @@ def run(coroutine: Coroutine[Any, Any, T]) -> T:
 
     What a handler of a signal raises meanwhile is raised at the end, in place of either: what was begun is never abandoned.
     """
-    with DEFERRED:
-        send, throw = coroutine.send, coroutine.throw
-        try:
-            waiting = send(None)
-            while True:
-                try:
-                    value = waiting.block()
-                except BaseException as error:  # what cannot begin fails where it is awaited
-                    waiting = throw(error)
-                else:
-                    waiting = throw(value.error) if type(value) is Failure else send(value)
-        except StopIteration as stop:
-            result: T = stop.value
-            return result
+    try:
+        with DEFERRED:
+            return _driven(coroutine)
+    finally:
+        coroutine.close()  # one that an interrupt kept from beginning is not one that somebody forgot
+
+
+def _driven(coroutine: Coroutine[Any, Any, T]) -> T:
+    send, throw = coroutine.send, coroutine.throw
+    try:
+        waiting = send(None)
+        while True:
+            try:
+                value = waiting.block()
+            except BaseException as error:  # what cannot begin fails where it is awaited
+                waiting = throw(error)
+            else:
+                waiting = throw(value.error) if type(value) is Failure else send(value)
+    except StopIteration as stop:
+        result: T = stop.value
+        return result
 
 
 class Driven:
