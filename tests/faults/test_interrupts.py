@@ -51,15 +51,21 @@ class Alarms:
     def during(self, call: Callable[[], Any]) -> bool:
         """Whether it was interrupted, in which case it was done or not. What it raises of its own is raised."""
         awaited, ended = self.came + 1, False
+        own: BaseException | None = None
         try:
             signal.setitimer(signal.ITIMER_REAL, self._moments.choice((1e-5, 2e-4, 2e-3)) * self._moments.random() + 1e-6)
-            call()
+            try:
+                call()
+            except rbd.Error as error:
+                own = error
             ended = True
             while self.came < awaited:
                 pass
         except Interrupted:
             if not ended:
                 self.heard += 1
+        if own is not None:
+            raise own
         return not ended
 
 
