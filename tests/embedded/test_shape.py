@@ -11,6 +11,7 @@ import rados
 
 from rbd_native import embedded
 from rbd_native.embedded.conf import OPTIONS, PATH_OPTION
+from tests.releases import EXCLUDE_OPS, told
 
 CLASSES = (
     "Completion", "Ioctx", "Object", "ObjectIterator", "OmapIterator", "OpCtx", "Rados", "ReadOp", "ReadOpCtx", "Version",
@@ -159,6 +160,8 @@ def test_defaults_of_options() -> None:
     """Those of a client that has read no conf file."""
     real = rados.Rados()
     ours = {PATH_OPTION, "keyring"}  # the latter's default depends on names that an embedded cluster has no use for
+    if not told(EXCLUDE_OPS):
+        ours.add("rbd_qos_exclude_ops")
     mine = {name: option.render(option.default) for name, option in OPTIONS.items() if name not in ours}
     assert mine == {name: real.conf_get(name) for name in mine}
     real.shutdown()
