@@ -7,7 +7,7 @@ calls run in C, a handler runs once the call has ended. So it is here: for as lo
 thread, each handler is replaced by one that only remembers the signal, and what came is raised again at the end.
 
 Only handlers that are Python functions are replaced: what a signal does by default, or in C, it goes on doing. A user's
-function that is called from inside a blocking call (of progress, of a diff) runs with the handlers back in place.
+function that a diff calls, extent by extent, runs with the handlers back in place.
 
 Entering and leaving takes two microseconds; inside another one, or in any other thread, next to nothing.
 """

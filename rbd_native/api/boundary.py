@@ -14,6 +14,7 @@ import operator
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
+from rbd_native.api import ending
 from rbd_native.encoding import UTime
 from rbd_native.engine import run
 from rbd_native.errors import ExceptionMap, InvalidArgument, errno_to_exception, make_ex
@@ -36,6 +37,7 @@ def drive(
     try:
         return run(coroutine)
     except RadosError as error:
+        ending.stop_daemon()
         raise make_ex(error.errno, message % values, table) from error
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from rbd_native.api.boundary import c_int, drive, name_text, uint8, uint64
 from rbd_native.image.context import ImageContext
+from rbd_native.interrupts import allowed
 from rbd_native.operations import diff
 from rbd_native.rados.port import RadosError
 
@@ -49,10 +50,11 @@ class DiffMethods:
             found = diff.changes(image, start, size, since, include_parent=parent, whole_object=whole)
             async with aclosing(found) as batches:
                 async for batch in batches:
-                    for extent in batch:
-                        result = iterate_cb(*extent)
-                        if result is not None and (code := c_int(result)) < 0:
-                            raise RadosError(-code, "ended by the callback")
+                    with allowed():  # else who walks through a large image could not be stopped
+                        for extent in batch:
+                            result = iterate_cb(*extent)
+                            if result is not None and (code := c_int(result)) < 0:
+                                raise RadosError(-code, "ended by the callback")
 
         drive(work(), "error generating diff from snapshot %s", given)
 

@@ -13,7 +13,7 @@ from collections.abc import Coroutine, Iterator
 from types import TracebackType
 from typing import Any, Literal, Self
 
-from rbd_native.api import unbuilt
+from rbd_native.api import ending, unbuilt
 from rbd_native.api.aio import AioMethods
 from rbd_native.api.boundary import (
     buffer,
@@ -68,6 +68,7 @@ _ABANDONED_SECONDS = 30.0
 @atexit.register
 def _close_all() -> None:
     """The program ends with images open."""
+    ending.begin()
     _abandon([image for image in list(_images) if not image.closed])
 
 
@@ -161,6 +162,7 @@ class Image(AioMethods, CopyMethods, DiffMethods, FamilyMethods, LockMethods, Mi
     def require_not_closed(self) -> None:
         """InvalidArgument if the image is closed."""
         if self.closed:
+            ending.stop_daemon()
             raise InvalidArgument("image is closed")
 
     def close(self) -> None:

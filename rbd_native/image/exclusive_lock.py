@@ -438,13 +438,12 @@ class ExclusiveLock:
                 self._tried.clear()
                 return
             request = cls_lock.set_cookie(names.LOCK_NAME, LockType.EXCLUSIVE, self._cookie, TAG, cookie)
+            self._tried.add(cookie)  # before it is sent: whoever gives the lock back meanwhile has to know of it
             reply = await image.io.write(image.header_oid, [request.step]).bare()
             if reply.rv == 0 and self._cookie:
                 self._cookie = cookie
             elif reply.rv == -errno.ESHUTDOWN or (reply.rv in _NOT_OURS and not await self._adopt(cookie)):
                 self.lost()
-            else:
-                self._tried.add(cookie)
         if self._cookie not in ("", cookie):
             raise RadosError(-reply.rv, image.header_oid, reply)
 

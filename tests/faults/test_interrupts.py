@@ -228,3 +228,29 @@ def test_a_gate_opens_again(backend: Backend, call: Callable[[Any], Any]) -> Non
             finally:
                 signal.signal(signal.SIGUSR1, before)
             assert image.write(b"C", 0) == 1
+
+
+def test_a_diff_can_be_stopped(backend: Backend) -> None:
+    """Between two extents, by a signal; the image goes on."""
+    ioctx = backend.ioctx(cluster=backend.connect())
+    rbd.RBD().create(ioctx, "image", 64 * MIB, 20, features=61, old_format=False)
+    seen: list[int] = []
+
+    def ring(number: int, frame: Any) -> None:
+        raise Interrupted
+
+    def tell(offset: int, length: int, exists: bool) -> None:
+        seen.append(offset)
+        signal.raise_signal(signal.SIGUSR1)
+
+    with rbd.Image(ioctx, "image") as image:
+        for number in range(0, 64, 2):
+            image.write(b"x", number * MIB)
+        before = signal.signal(signal.SIGUSR1, ring)
+        try:
+            with pytest.raises(Interrupted):
+                image.diff_iterate(0, image.size(), None, tell)
+        finally:
+            signal.signal(signal.SIGUSR1, before)
+        assert seen == [0]
+        assert image.read(0, 1) == b"x"
