@@ -3,99 +3,130 @@
     schedule = Schedule(seed=7)
     results = schedule.run(first(wrap(io, schedule)), second(wrap(other, schedule)))
 
-Over an embedded cluster, where operations are done as they are started, the seed alone decides what happens in which order.
+    with schedule.conducting():                      # blocking calls and users' callbacks, too
+        image = rbd_native.Image(scheduled_ioctx, "image")
+        image.aio_write(b"x", 0, None)
+        image.create_snap("s")
+
+Everything that happens is a step: an operation reaches its OSD, an answer reaches its client, a watch hears of a
+notification, a user's callback is called, a sleeper wakes. Which step is next is drawn from a seeded generator among those
+that may be next. What one client asks of one object is done, and answered, in the order in which it was asked, as RADOS
+does it; else there is no order.
+
+There is no thread for this. Whoever waits does the next step himself, until it was what he waited for: in a test with one
+thread the seed alone decides. Of several that wait, one does so for all; and nobody does a step while a thread that was
+let go is running, until it waits again, ends, or is seen to be elsewhere (`patience_away`). Only where nobody waits in
+a call of ours (but for an event of his own, say), a thread in the background does the steps.
+
+Time is virtual: it moves on to the next sleeper when there is nothing else to do.
 """
 
 from __future__ import annotations
 
+import contextlib
 import heapq
 import itertools
 import random
-from collections.abc import Callable, Coroutine
-from typing import Any
+import threading
+from collections import deque
+from collections.abc import Callable, Coroutine, Hashable, Iterator
+from functools import partial
+from time import monotonic
+from typing import Any, Final, NamedTuple
 
+from rbd_native import callbacks
 from rbd_native.engine import PENDING, Failure, Resume, Suspension, Task
 from rbd_native.native import threading
 from rbd_native.rados.port import Call, Operation
 from rbd_native.rados.wrapper import Interceptor, Request
 
+_OF_OBJECTS: Final = ("watch", "unwatch", "notify", "rollback")
+"""The calls that are operations on an object, and take their turn among those."""
+_UNORDERED_ANSWERS: Final = ("notify",)
+"""What is answered when others have answered it."""
+_LATEST: Final = 1e6
+"""Seconds of virtual time after which whoever still waits waits for ever."""
+_CALLBACKS: Final = ("callbacks",)
+
 
 class Deadlock(Exception):
-    """Every client of a schedule waits, and nothing is under way that could wake one."""
+    """Everybody waits, and nothing is under way that could wake one. The steps before it are the message."""
+
+
+class Step(NamedTuple):
+    """What may happen next. Of a lane's steps, only the first may."""
+
+    lane: Hashable
+    label: tuple[Any, ...]
+    action: Callable[[], None]
+
+
+class _Waiter:
+    """A thread that waits until `check` is true. It is asked again after every step, and not again once it was true."""
+
+    def __init__(self, check: Callable[[], bool], nested: bool) -> None:
+        self.check = check
+        self.nested = nested
+        self.thread = threading.current_thread()
+        self.over = False
+
+
+class _Here(threading.local):
+    depth = 0  # of steps that this thread is in the middle of
 
 
 class Schedule(Interceptor):
-    """Whose request is done next, and whose answer is delivered next, is drawn from a seeded generator.
+    """Any number of clients may share a schedule. `now` is the time, in seconds.
 
-    Any number of clients may share a schedule. Only what they await in tasks is scheduled; a blocking call passes. `now`
-    is the time, in seconds: it moves on to the next sleeper when there is nothing else to do. Where nobody sleeps either,
-    `patience` is how many seconds of real time there are for somebody else's thread to wake a client.
+    patience: how many seconds of real time there are for somebody else's thread to wake a client, before it is a
+    Deadlock. patience_away: after how many a thread that was let go is taken to be busy elsewhere.
     """
 
-    def __init__(self, seed: int, patience: float = 1.0) -> None:
+    def __init__(self, seed: int | str, patience: float = 1.0, patience_away: float = 0.05) -> None:
         self.now = 0.0
-        self._patience = patience
+        self.steps = 0
+        self.story: deque[tuple[Any, ...]] = deque(maxlen=1000)
+        """What has happened, the last of it."""
+        self.conducts = False
+        """Whether blocking calls do steps. Else they pass, unscheduled."""
+        self.before_time_passes: list[Callable[[float], None]] = []
+        """Called with the time that is about to come."""
+        self.patience = patience
+        self._away = patience_away
         self._random = random.Random(seed)
-        self._changed = threading.Condition()
-        self._ready: list[Callable[[], None]] = []
-        self._under_way = 0
-        self._unfinished = 0
-        self._sleepers: list[tuple[float, int, Resume]] = []
+        self._changed = threading.Condition(threading.Lock())
+        self._ready: list[Step] = []
+        self._lanes: dict[Hashable, deque[Step]] = {}
+        self._timers: list[_Timer] = []
         self._numbers = itertools.count()
+        self._under_way = 0
+        self._waiters: list[_Waiter] = []
+        self._baton: threading.Thread | None = None
+        self._running: dict[threading.Thread, float] = {}
+        self._here = _Here()
+        self._worker: _Worker | None = None
+        self._pumper: threading.Thread | None = None
+
+    # --- what clients ask for ---
 
     def operation(self, request: Request, inner: Operation) -> Operation:
         return _ScheduledOperation(self, request, inner)
 
     def call(self, request: Request, inner: Call) -> Call:
-        return _ScheduledCall(self, inner)
+        return _ScheduledCall(self, request, inner)
 
     def sleep(self, seconds: float, inner: Suspension) -> Suspension:
         return _ScheduledSleep(self, seconds)
 
-    def run(self, *clients: Coroutine[Any, Any, Any]) -> list[Any]:
-        """Run all to their ends: what each returned, or the exception it raised. Deadlock if they cannot get there."""
-        with self._changed:
-            self._unfinished += len(clients)
-        tasks = [self._launched(client) for client in clients]
-        while not all(task.finished for task in tasks):
-            happen = self._next()
-            if happen is not None:
-                happen()
-        return [_outcome(task) for task in tasks]
-
-    def _launched(self, client: Coroutine[Any, Any, Any]) -> Task[Any]:
-        async def counted() -> Any:
-            try:
-                return await client
-            finally:
-                with self._changed:
-                    self._unfinished -= 1
-                    self._changed.notify()
-
-        return Task(counted()).launch()
-
-    def _next(self) -> Callable[[], None] | None:
-        """What is to happen next; None where it has happened elsewhere."""
-        with self._changed:
-            while not self._ready and self._under_way:
-                self._changed.wait()
-            if self._ready:
-                return self._ready.pop(self._random.randrange(len(self._ready)))
-            if self._sleepers:
-                self.now, _, resume = heapq.heappop(self._sleepers)
-                return _delivery(resume, None)
-            if self._unfinished and not self._changed.wait(self._patience):
-                raise Deadlock
-            return None
-
-    def put_off(self, inner: Suspension, resume: Resume) -> None:
+    def put_off(self, request: Request, inner: Suspension, resume: Resume) -> None:
         """Begin `inner` later, and `resume` with its result later still."""
+        lane = _lane(request)
+        answers = None if lane is None or request.kind in _UNORDERED_ANSWERS else ("answers", *lane)
 
         def landed(result: Any) -> None:
             with self._changed:
                 self._under_way -= 1
-                self._ready.append(_delivery(resume, result))
-                self._changed.notify()
+            self.later(answers, ("answer", *_label(request)), lambda: resume(result))
 
         def begin() -> None:
             with self._changed:
@@ -107,18 +138,335 @@ class Schedule(Interceptor):
             if result is not PENDING:
                 landed(result)
 
+        self.later(lane, ("do", *_label(request)), begin)
+
+    # --- what is to happen ---
+
+    def later(self, lane: Hashable, label: tuple[Any, ...], action: Callable[[], None]) -> None:
+        """Some time soon, and after what was put into the same lane before; None for no order at all."""
+        step = Step(lane, label, action)
         with self._changed:
-            self._ready.append(begin)
-            self._changed.notify()
+            if lane is None:
+                self._ready.append(step)
+            elif lane in self._lanes:
+                self._lanes[lane].append(step)
+            else:
+                self._lanes[lane] = deque()
+                self._ready.append(step)
+            self._touch()
+            self._changed.notify_all()
 
-    def wake(self, seconds: float, resume: Resume) -> None:
+    def at(self, moment: float, label: tuple[Any, ...], action: Callable[[], None]) -> _Timer:
+        """When it is that time, and there is nothing else to do."""
+        timer = _Timer(moment, next(self._numbers), label, action)
         with self._changed:
-            heapq.heappush(self._sleepers, (self.now + seconds, next(self._numbers), resume))
-            self._changed.notify()
+            heapq.heappush(self._timers, timer)
+            self._touch()
+            self._changed.notify_all()
+        return timer
+
+    def reseed(self, seed: int | str) -> None:
+        """As if it began here, but for what is under way and the time."""
+        with self._changed:
+            self._random = random.Random(seed)
+            self.story.clear()
+            self.steps = 0
+
+    # --- who waits ---
+
+    def run(self, *clients: Coroutine[Any, Any, Any]) -> list[Any]:
+        """Run all to their ends: what each returned, or the exception it raised. Deadlock if they cannot get there."""
+        tasks = [Task(client).launch() for client in clients]
+        self.wait(lambda: all(task.finished for task in tasks))
+        return [_outcome(task) for task in tasks]
+
+    def settle(self) -> None:
+        """Do all that can happen without time going on."""
+        self.wait(lambda: not self._ready and not self._under_way and self._baton is None)
+
+    def pass_time(self, seconds: float) -> None:
+        """What time.sleep is, in virtual time."""
+        over: list[bool] = []
+        self.at(self.now + seconds, ("sleep is over",), lambda: over.append(True))
+        self.wait(lambda: bool(over))
+
+    def acquire(self, lock: callbacks.Lockable, timeout: float | None = None) -> bool:
+        """Take a lock that a step gives back; False where `timeout` seconds, of virtual time, have not been enough."""
+        if timeout is None:
+            self.wait(lambda: lock.acquire(blocking=False))
+            return True
+        found: list[bool] = []
+
+        def check() -> bool:
+            if not found and lock.acquire(blocking=False):
+                found.append(True)
+            return bool(found)
+
+        timer = self.at(self.now + timeout, ("timeout",), lambda: found.append(False))
+        self.wait(check)
+        timer.cancel()
+        return found[0]
+
+    @contextlib.contextmanager
+    def conducting(self) -> Iterator[None]:
+        """Meanwhile, blocking calls do steps, and users' callbacks are steps."""
+        before, callbacks.conductor = callbacks.conductor, _Conductor(self)
+        self.conducts = True
+        try:
+            yield
+        finally:
+            callbacks.conductor = before
+            with self._changed:
+                self.conducts = False
+                self._worker = None
+                self._changed.notify_all()
+
+    def wait(self, check: Callable[[], bool]) -> None:
+        """Do steps until `check` is true; it is called between two, in any thread."""
+        waiter = _Waiter(check, self._here.depth > 0)
+        with self._changed:
+            lent = self._baton is waiter.thread
+            if lent:
+                self._baton = None
+            self._running.pop(waiter.thread, None)
+            self._waiters.append(waiter)
+            if waiter.nested:  # in the middle of a step: others do what comes meanwhile, as librados' threads would
+                self._need_pumper()
+            self._changed.notify_all()
+        try:
+            while (step := self._turn(waiter)) is not None:
+                self._do(step)
+        finally:
+            with self._changed:
+                self._waiters.remove(waiter)
+                if lent:
+                    while self._baton is not None:
+                        self._changed.wait()
+                    self._baton = waiter.thread
+                else:
+                    self._running[waiter.thread] = monotonic()
+                self._changed.notify_all()
+
+    # --- whose turn it is ---
+
+    def _turn(self, waiter: _Waiter) -> Step | None:
+        """The step that this thread is to do; None where its wait is over."""
+        idle_since = None
+        with self._changed:
+            while True:
+                if not waiter.over and self._baton is None:
+                    waiter.over = waiter.check()
+                if waiter.over:
+                    return None
+                if self._baton is None and self._leads(waiter) and not (pause := self._others_run()):
+                    step = self._draw()
+                    if step is not None:
+                        return self._taken(step)
+                    idle_since = idle_since or monotonic()
+                    if monotonic() - idle_since >= self.patience and not self._under_way:
+                        raise Deadlock(self.told())
+                    self._changed.wait(self.patience)
+                elif self._baton is None and self._leads(waiter):
+                    self._changed.wait(pause)
+                else:
+                    idle_since = None
+                    self._changed.wait()
+
+    def _leads(self, waiter: _Waiter) -> bool:
+        return next((each for each in self._waiters if not each.nested and not each.over), None) is waiter
+
+    def _others_run(self) -> float:
+        """How long, in seconds, to wait for threads that have been let go; 0 where there are none."""
+        now = monotonic()
+        for thread, since in list(self._running.items()):
+            if now - since >= self._away or not thread.is_alive():
+                del self._running[thread]
+        return 0.001 if self._running else 0.0
+
+    def _touch(self) -> None:
+        """This thread is up to something: wait for it."""
+        thread = threading.current_thread()
+        if not self._here.depth and thread is not self._pumper:
+            self._running[thread] = monotonic()
+            if not self._waiters:
+                self._need_pumper()
+
+    def _draw(self) -> Step | None:
+        if self._ready:
+            return self._ready.pop(self._choose(len(self._ready)))
+        while self._timers:
+            timer = heapq.heappop(self._timers)
+            if timer.action is not None:
+                return Step(None, timer.label, partial(self._ring, timer))
+        return None
+
+    def _choose(self, count: int) -> int:
+        return self._random.randrange(count) if count > 1 else 0
+
+    def _ring(self, timer: _Timer) -> None:
+        if timer.moment > self.now:
+            if timer.moment > _LATEST:
+                raise Deadlock(self.told())
+            for listener in self.before_time_passes:
+                listener(timer.moment)
+            self.now = timer.moment
+        if timer.action is not None:
+            timer.action()
+
+    def _taken(self, step: Step) -> Step:
+        self._baton = threading.current_thread()
+        self.steps += 1
+        self.story.append(step.label)
+        return step
+
+    def _do(self, step: Step) -> None:
+        self._here.depth += 1
+        try:
+            step.action()
+        finally:
+            self._here.depth -= 1
+            with self._changed:
+                self._baton = None
+                if step.lane is not None and step.lane != _CALLBACKS:
+                    self._pass(step.lane)
+                for waiter in self._waiters:
+                    if not waiter.over and waiter.check():
+                        waiter.over = True
+                        self._running[waiter.thread] = monotonic()
+                self._changed.notify_all()
+
+    def _pass(self, lane: Hashable) -> None:
+        """The first of a lane is over: the next one may come."""
+        queue = self._lanes[lane]
+        if queue:
+            self._ready.append(queue.popleft())
+        else:
+            del self._lanes[lane]
+
+    # --- threads of its own ---
+
+    def callback(self, function: Callable[[Any], None], argument: Any) -> None:
+        """Have a user's callback called, after those that came before: they have a thread to themselves."""
+        self.later(_CALLBACKS, ("callback",), lambda: self._hand_to_worker(function, argument))
+
+    def _hand_to_worker(self, function: Callable[[Any], None], argument: Any) -> None:
+        worker = self._worker
+        if worker is None:
+            worker = self._worker = _Worker(self)
+            worker.thread.start()
+        with self._changed:
+            self._running[worker.thread] = monotonic()
+            worker.item = (function, argument)
+            self._changed.notify_all()
+
+    def called(self, thread: threading.Thread) -> None:
+        """A callback is over."""
+        with self._changed:
+            self._running.pop(thread, None)
+            self._pass(_CALLBACKS)
+            self._changed.notify_all()
+
+    def _need_pumper(self) -> None:
+        if self._pumper is None and self.conducts:
+            self._pumper = threading.Thread(target=self._pump, name="schedule", daemon=True)
+            self._pumper.start()
+
+    def _pump(self) -> None:
+        while (step := self._turn_of_pumper()) is not None:
+            self._do(step)
+
+    def _turn_of_pumper(self) -> Step | None:
+        rested = False
+        with self._changed:
+            while self.conducts:
+                led = any(not waiter.nested and not waiter.over for waiter in self._waiters)
+                if self._baton is not None or led or not (self._ready or self._timers):
+                    rested = False
+                    self._changed.wait()
+                elif pause := self._others_run():
+                    self._changed.wait(pause)
+                elif not self._ready and not self._waiters and not rested:
+                    rested = True  # nobody waits for time to pass: it does so at leisure
+                    self._changed.wait(self._away)
+                else:
+                    step = self._draw()
+                    if step is not None:
+                        return self._taken(step)
+            self._pumper = None
+        return None
+
+    # --- afterwards ---
+
+    def told(self) -> str:
+        """The last steps, one a line."""
+        return "\n".join(" ".join(map(str, label)) for label in self.story)
 
 
-def _delivery(resume: Resume, result: Any) -> Callable[[], None]:
-    return lambda: resume(result)
+class _Timer:
+    """`action` None: cancelled."""
+
+    __slots__ = ("action", "label", "moment", "number")
+
+    def __init__(self, moment: float, number: int, label: tuple[Any, ...], action: Callable[[], None]) -> None:
+        self.moment = moment
+        self.number = number
+        self.label = label
+        self.action: Callable[[], None] | None = action
+
+    def cancel(self) -> None:
+        self.action = None
+
+    def __lt__(self, other: _Timer) -> bool:
+        return (self.moment, self.number) < (other.moment, other.number)
+
+
+class _Conductor:
+    """A schedule as what blocking calls and users' callbacks turn to."""
+
+    def __init__(self, schedule: Schedule) -> None:
+        self.acquire = schedule.acquire
+        self.call = schedule.callback
+
+
+class _Worker:
+    """The thread in which users' callbacks are called, one at a time."""
+
+    def __init__(self, schedule: Schedule) -> None:
+        self.item: callbacks.Item | None = None
+        self._schedule = schedule
+        self.thread = threading.Thread(target=self._run, name="schedule callbacks", daemon=True)
+
+    def _run(self) -> None:
+        changed = self._schedule._changed
+        while True:
+            with changed:
+                while self.item is None:
+                    if self._schedule._worker is not self:
+                        return
+                    changed.wait()
+                (function, argument), self.item = self.item, None
+            try:
+                function(argument)
+            finally:
+                function = argument = None  # type: ignore[assignment]  # and what they hold on to
+                self._schedule.called(self.thread)
+
+
+def _lane(request: Request) -> tuple[Any, ...] | None:
+    """What is asked in the same lane is done in the order in which it was asked."""
+    if request.kind in ("read", "write", "execute", *_OF_OBJECTS):
+        return (request.client, request.pool_id, request.namespace, request.oid)
+    if request.kind in ("snap_create", "snap_remove", "mon_command", "blocklist_add"):
+        return (request.client, "mon")
+    return None
+
+
+def _label(request: Request) -> tuple[Any, ...]:
+    return (request.client, request.kind, request.oid, *(_step_name(step) for step in request.steps))
+
+
+def _step_name(step: Any) -> str:
+    return str(getattr(step, "method", type(step).__name__))
 
 
 def _outcome(task: Task[Any]) -> Any:
@@ -129,35 +477,37 @@ def _outcome(task: Task[Any]) -> Any:
 
 
 class _ScheduledOperation(Operation):
-    __slots__ = ("_inner", "_schedule")
+    __slots__ = ("_inner", "_request", "_schedule")
 
     def __init__(self, schedule: Schedule, request: Request, inner: Operation) -> None:
         super().__init__(request.oid)
         self._schedule = schedule
+        self._request = request
         self._inner = inner
 
     def start(self, resume: Resume) -> Any:
-        self._schedule.put_off(self._inner, resume)
+        self._schedule.put_off(self._request, self._inner, resume)
         return PENDING
 
     def block(self) -> Any:
-        return self._inner.block()
+        return super().block() if self._schedule.conducts else self._inner.block()
 
 
 class _ScheduledCall(Call):
-    __slots__ = ("_inner", "_schedule", "what")
+    __slots__ = ("_inner", "_request", "_schedule", "what")
 
-    def __init__(self, schedule: Schedule, inner: Call) -> None:
+    def __init__(self, schedule: Schedule, request: Request, inner: Call) -> None:
         self._schedule = schedule
+        self._request = request
         self._inner = inner
         self.what = inner.what
 
     def start(self, resume: Resume) -> Any:
-        self._schedule.put_off(self._inner, resume)
+        self._schedule.put_off(self._request, self._inner, resume)
         return PENDING
 
     def block(self) -> Any:
-        return self._inner.block()
+        return super().block() if self._schedule.conducts else self._inner.block()
 
 
 class _ScheduledSleep(Suspension):
@@ -168,8 +518,11 @@ class _ScheduledSleep(Suspension):
         self._seconds = seconds
 
     def start(self, resume: Resume) -> Any:
-        self._schedule.wake(self._seconds, resume)
+        self._schedule.at(self._schedule.now + self._seconds, ("awake after", self._seconds), lambda: resume(None))
         return PENDING
 
     def block(self) -> Any:
-        self._schedule.now += self._seconds
+        if self._schedule.conducts:
+            super().block()
+        else:
+            self._schedule.now += self._seconds
