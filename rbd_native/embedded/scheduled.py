@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from rbd_native.embedded.cluster import Cluster
 from rbd_native.embedded.events import Callbacks, Events, Watch
-from rbd_native.rados.schedule import Schedule
+from rbd_native.rados.schedule import Schedule, Timer
 
 if TYPE_CHECKING:
     from rbd_native.embedded.client import Connection
@@ -49,6 +49,7 @@ class ScheduledEvents(Events):
         self._schedule = schedule
         self._client = connection.entity.client
         self._looks = False
+        self._again: Timer | None = None
         super().__init__(connection)
 
     def _new_callbacks(self) -> Callbacks:
@@ -72,8 +73,13 @@ class ScheduledEvents(Events):
         if self._stopping:
             return
         moment = self._look() - time.time()
+        if self._again is not None:
+            self._again.cancel()
+            self._again = None
         if self._answers:
-            self._schedule.at(self._schedule.now + max(moment, 0.001), ("look again", self._client), self.ring)
+            self._again = self._schedule.at(
+                self._schedule.now + max(moment, 0.001), ("look again", self._client), self.ring
+            )
 
     def _prove_life(self, mine: dict[int, Watch]) -> float:
         return time.time() + 3600.0

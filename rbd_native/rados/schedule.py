@@ -44,6 +44,8 @@ _OF_OBJECTS: Final = ("watch", "unwatch", "notify", "rollback")
 """The calls that are operations on an object, and take their turn among those."""
 _UNORDERED_ANSWERS: Final = ("notify",)
 """What is answered when others have answered it."""
+_LOOK: Final = 0.005
+"""Seconds of real time between two looks for what somebody else's thread may have done, where there is nothing to do."""
 _LATEST: Final = 1e6
 """Seconds of virtual time after which whoever still waits waits for ever."""
 _CALLBACKS: Final = ("callbacks",)
@@ -97,7 +99,7 @@ class Schedule(Interceptor):
         self._changed = threading.Condition(threading.Lock())
         self._ready: list[Step] = []
         self._lanes: dict[Hashable, deque[Step]] = {}
-        self._timers: list[_Timer] = []
+        self._timers: list[Timer] = []
         self._numbers = itertools.count()
         self._under_way = 0
         self._waiters: list[_Waiter] = []
@@ -156,9 +158,9 @@ class Schedule(Interceptor):
             self._touch()
             self._changed.notify_all()
 
-    def at(self, moment: float, label: tuple[Any, ...], action: Callable[[], None]) -> _Timer:
+    def at(self, moment: float, label: tuple[Any, ...], action: Callable[[], None]) -> Timer:
         """When it is that time, and there is nothing else to do."""
-        timer = _Timer(moment, next(self._numbers), label, action)
+        timer = Timer(moment, next(self._numbers), label, action)
         with self._changed:
             heapq.heappush(self._timers, timer)
             self._touch()
@@ -265,12 +267,12 @@ class Schedule(Interceptor):
                     idle_since = idle_since or monotonic()
                     if monotonic() - idle_since >= self.patience and not self._under_way:
                         raise Deadlock(self.told())
-                    self._changed.wait(self.patience)
+                    self._changed.wait(_LOOK)
                 elif self._baton is None and self._leads(waiter):
                     self._changed.wait(pause)
                 else:
                     idle_since = None
-                    self._changed.wait()
+                    self._changed.wait(_LOOK)
 
     def _leads(self, waiter: _Waiter) -> bool:
         return next((each for each in self._waiters if not each.nested and not each.over), None) is waiter
@@ -303,7 +305,7 @@ class Schedule(Interceptor):
     def _choose(self, count: int) -> int:
         return self._random.randrange(count) if count > 1 else 0
 
-    def _ring(self, timer: _Timer) -> None:
+    def _ring(self, timer: Timer) -> None:
         if timer.moment > self.now:
             if timer.moment > _LATEST:
                 raise Deadlock(self.told())
@@ -402,7 +404,7 @@ class Schedule(Interceptor):
         return "\n".join(" ".join(map(str, label)) for label in self.story)
 
 
-class _Timer:
+class Timer:
     """`action` None: cancelled."""
 
     __slots__ = ("action", "label", "moment", "number")
@@ -416,7 +418,7 @@ class _Timer:
     def cancel(self) -> None:
         self.action = None
 
-    def __lt__(self, other: _Timer) -> bool:
+    def __lt__(self, other: Timer) -> bool:
         return (self.moment, self.number) < (other.moment, other.number)
 
 

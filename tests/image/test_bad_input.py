@@ -16,6 +16,7 @@ import pytest
 import rbd_native as rbd
 from rbd_native import embedded
 from tests.labour import Labour
+from tests.backend import embedded_client
 from tests.stored import Stored, contents
 
 MIB = 1 << 20
@@ -34,6 +35,8 @@ class Place:
         self.client.connect()
         self.labour = Labour(MOST)
         self.ioctx = self.labour.watched(self.client.open_ioctx("rbd"))
+    def __init__(self, ioctx: Any) -> None:
+        self.ioctx = ioctx
         self._images()
         self.ids = {row["name"]: row["id"] for row in rbd.RBD().list2(self.ioctx)}
         self.good = contents(embedded, self.ioctx)
@@ -163,12 +166,11 @@ def attempt(call: Callable[[], Any]) -> None:
 
 @pytest.fixture(scope="module")
 def place() -> Iterator[Place]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RBD_FORCE_ALLOW_V1", "1")
-        place = Place()
-    yield place
-    place.ioctx.close()
-    place.client.shutdown()
+    with embedded_client(**OPTIONS) as client, client.open_ioctx("rbd") as ioctx:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("RBD_FORCE_ALLOW_V1", "1")
+            place = Place(ioctx)
+        yield place
 
 
 @pytest.fixture(autouse=True)
