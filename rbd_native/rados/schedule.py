@@ -14,9 +14,10 @@ that may be next. What one client asks of one object is done, and answered, in t
 does it; else there is no order.
 
 There is no thread for this. Whoever waits does the next step himself, until it was what he waited for: in a test with one
-thread the seed alone decides. Of several that wait, one does so for all; and nobody does a step while a thread that was
-let go is running, until it waits again, ends, or is seen to be elsewhere (`patience_away`). Only where nobody waits in
-a call of ours (but for an event of his own, say), a thread in the background does the steps.
+thread the seed alone decides. So it does with several, of :meth:`Schedule.begin`: one of them runs at a time, the first of
+those that wait does the steps for all, and only when none runs. A thread that waits for something else (an event of its
+own, say; seen after `patience_away`) is not waited for. Where nobody waits in a call of ours, a thread in the background
+does the steps.
 
 Time is virtual: it moves on to the next sleeper when there is nothing else to do.
 """
@@ -29,10 +30,11 @@ import itertools
 import random
 import threading
 from collections import deque
-from collections.abc import Callable, Coroutine, Hashable, Iterator
+from collections.abc import Callable, Coroutine, Hashable, Iterator, Sequence
 from functools import partial
+from pathlib import Path
 from time import monotonic
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from rbd_native import callbacks
 from rbd_native.engine import PENDING, Failure, Resume, Suspension, Task
@@ -46,8 +48,8 @@ _UNORDERED_ANSWERS: Final = ("notify",)
 """What is answered when others have answered it."""
 _LOOK: Final = 0.005
 """Seconds of real time between two looks for what somebody else's thread may have done, where there is nothing to do."""
-_LATEST: Final = 1e6
-"""Seconds of virtual time after which whoever still waits waits for ever."""
+_GOES_ON: Final = 0.03
+"""How probable it is that a step goes on that is held back, while there are others."""
 _CALLBACKS: Final = ("callbacks",)
 
 
@@ -55,12 +57,16 @@ class Deadlock(Exception):
     """Everybody waits, and nothing is under way that could wake one. The steps before it are the message."""
 
 
-class Step(NamedTuple):
+class Step:
     """What may happen next. Of a lane's steps, only the first may."""
 
-    lane: Hashable
-    label: tuple[Any, ...]
-    action: Callable[[], None]
+    __slots__ = ("action", "label", "lane", "slow")
+
+    def __init__(self, lane: Hashable, label: tuple[Any, ...], action: Callable[[], None]) -> None:
+        self.lane = lane
+        self.label = label
+        self.action = action
+        self.slow: bool | None = None
 
 
 class _Waiter:
@@ -80,11 +86,21 @@ class _Here(threading.local):
 class Schedule(Interceptor):
     """Any number of clients may share a schedule. `now` is the time, in seconds.
 
+    choices: which of the steps that may be next is taken, the oldest being number 0; the oldest once they are used up. They
+    are drawn where none are given; `chosen` is what was drawn.
     patience: how many seconds of real time there are for somebody else's thread to wake a client, before it is a
     Deadlock. patience_away: after how many a thread that was let go is taken to be busy elsewhere.
+    latest: the virtual time after which all waits are a Deadlock.
     """
 
-    def __init__(self, seed: int | str, patience: float = 1.0, patience_away: float = 0.05) -> None:
+    def __init__(
+        self,
+        seed: int | str,
+        patience: float = 1.0,
+        patience_away: float = 0.02,
+        latest: float = 1e6,
+        choices: Sequence[int] | None = None,
+    ) -> None:
         self.now = 0.0
         self.steps = 0
         self.story: deque[tuple[Any, ...]] = deque(maxlen=1000)
@@ -93,9 +109,12 @@ class Schedule(Interceptor):
         """Whether blocking calls do steps. Else they pass, unscheduled."""
         self.before_time_passes: list[Callable[[float], None]] = []
         """Called with the time that is about to come."""
+        self.chosen: list[int] = []
         self.patience = patience
+        self.latest = latest
         self._away = patience_away
-        self._random = random.Random(seed)
+        self._choices = None if choices is None else iter(choices)
+        self._seed(seed)
         self._changed = threading.Condition(threading.Lock())
         self._ready: list[Step] = []
         self._lanes: dict[Hashable, deque[Step]] = {}
@@ -170,9 +189,15 @@ class Schedule(Interceptor):
     def reseed(self, seed: int | str) -> None:
         """As if it began here, but for what is under way and the time."""
         with self._changed:
-            self._random = random.Random(seed)
+            self._seed(seed)
             self.story.clear()
+            self.chosen.clear()
             self.steps = 0
+
+    def _seed(self, seed: int | str) -> None:
+        """Some schedules hold few steps back for long, some many, and some none."""
+        self._random = random.Random(seed)
+        self._slowness = self._random.choice((0.0, 0.05, 0.2))
 
     # --- who waits ---
 
@@ -249,41 +274,58 @@ class Schedule(Interceptor):
                     self._running[waiter.thread] = monotonic()
                 self._changed.notify_all()
 
+    def begin(self, function: Callable[[], Any]) -> Job:
+        """Run it in a thread of its own, up to its first wait."""
+        job = Job(self, function)
+        with self._changed:
+            self._running[job.thread] = monotonic()
+            job.thread.start()
+            while self._others_run_but(threading.current_thread()):
+                self._changed.wait(_LOOK)
+        return job
+
     # --- whose turn it is ---
 
     def _turn(self, waiter: _Waiter) -> Step | None:
-        """The step that this thread is to do; None where its wait is over."""
+        """The step that this thread is to do; None where its wait is over, and it is its turn to go on."""
         idle_since = None
         with self._changed:
             while True:
-                if not waiter.over and self._baton is None:
-                    waiter.over = waiter.check()
-                if waiter.over:
-                    return None
-                if self._baton is None and self._leads(waiter) and not (pause := self._others_run()):
+                if self._baton is not None:
+                    idle_since = None
+                    self._changed.wait(_LOOK)
+                    continue
+                waiter.over = waiter.over or waiter.check()
+                if self.now > self.latest and not waiter.over:
+                    raise Deadlock(self.told())
+                pause = self._others_run()
+                if not pause and waiter is self._next():
+                    if waiter.over:
+                        return None
                     step = self._draw()
                     if step is not None:
                         return self._taken(step)
                     idle_since = idle_since or monotonic()
                     if monotonic() - idle_since >= self.patience and not self._under_way:
                         raise Deadlock(self.told())
-                    self._changed.wait(_LOOK)
-                elif self._baton is None and self._leads(waiter):
-                    self._changed.wait(pause)
-                else:
-                    idle_since = None
-                    self._changed.wait(_LOOK)
+                self._changed.wait(pause or _LOOK)
 
-    def _leads(self, waiter: _Waiter) -> bool:
-        return next((each for each in self._waiters if not each.nested and not each.over), None) is waiter
+    def _next(self) -> _Waiter | None:
+        """Who goes on: the first of those whose wait is over, else the first of those who may do a step."""
+        over = next((each for each in self._waiters if each.over), None)
+        return over or next((each for each in self._waiters if not each.nested), None)
 
     def _others_run(self) -> float:
         """How long, in seconds, to wait for threads that have been let go; 0 where there are none."""
         now = monotonic()
         for thread, since in list(self._running.items()):
-            if now - since >= self._away or not thread.is_alive():
+            if not thread.is_alive() or (now - since >= self._away and _sleeps(thread)):
                 del self._running[thread]
         return 0.001 if self._running else 0.0
+
+    def _others_run_but(self, thread: threading.Thread) -> bool:
+        self._others_run()
+        return bool(self._running.keys() - {thread})
 
     def _touch(self) -> None:
         """This thread is up to something: wait for it."""
@@ -303,12 +345,27 @@ class Schedule(Interceptor):
         return None
 
     def _choose(self, count: int) -> int:
-        return self._random.randrange(count) if count > 1 else 0
+        """The place in the list of those that may be next."""
+        if self._choices is not None:
+            choice = min(next(self._choices, 0), count - 1)
+        elif count == 1:
+            choice = 0
+        else:
+            choice = self._random.randrange(count)
+            if self._slowness and self._random.random() >= _GOES_ON:
+                fast = [place for place, step in enumerate(self._ready) if not self._is_slow(step)]
+                choice = self._random.choice(fast) if fast else choice
+        self.chosen.append(choice)
+        return choice
+
+    def _is_slow(self, step: Step) -> bool:
+        """Decided once for each."""
+        if step.slow is None:
+            step.slow = self._random.random() < self._slowness
+        return step.slow
 
     def _ring(self, timer: Timer) -> None:
         if timer.moment > self.now:
-            if timer.moment > _LATEST:
-                raise Deadlock(self.told())
             for listener in self.before_time_passes:
                 listener(timer.moment)
             self.now = timer.moment
@@ -332,9 +389,7 @@ class Schedule(Interceptor):
                 if step.lane is not None and step.lane != _CALLBACKS:
                     self._pass(step.lane)
                 for waiter in self._waiters:
-                    if not waiter.over and waiter.check():
-                        waiter.over = True
-                        self._running[waiter.thread] = monotonic()
+                    waiter.over = waiter.over or waiter.check()
                 self._changed.notify_all()
 
     def _pass(self, lane: Hashable) -> None:
@@ -368,6 +423,11 @@ class Schedule(Interceptor):
             self._pass(_CALLBACKS)
             self._changed.notify_all()
 
+    def ended(self, thread: threading.Thread) -> None:
+        with self._changed:
+            self._running.pop(thread, None)
+            self._changed.notify_all()
+
     def _need_pumper(self) -> None:
         if self._pumper is None and self.conducts:
             self._pumper = threading.Thread(target=self._pump, name="schedule", daemon=True)
@@ -381,7 +441,7 @@ class Schedule(Interceptor):
         rested = False
         with self._changed:
             while self.conducts:
-                led = any(not waiter.nested and not waiter.over for waiter in self._waiters)
+                led = any(not waiter.nested or waiter.over for waiter in self._waiters)
                 if self._baton is not None or led or not (self._ready or self._timers):
                     rested = False
                     self._changed.wait()
@@ -430,6 +490,33 @@ class _Conductor:
         self.call = schedule.callback
 
 
+class Job:
+    """What a thread of a schedule's does."""
+
+    def __init__(self, schedule: Schedule, function: Callable[[], Any]) -> None:
+        self.over = False
+        self._schedule = schedule
+        self._function = function
+        self._value: Any = None
+        self._error: BaseException | None = None
+        self.thread = threading.Thread(target=self._run, name="scheduled", daemon=True)
+
+    def _run(self) -> None:
+        try:
+            self._value = self._function()
+        except BaseException as error:
+            self._error = error
+        self.over = True
+        self._schedule.ended(self.thread)
+
+    def result(self) -> Any:
+        """Wait for its end. Raises what it raised."""
+        self._schedule.wait(lambda: self.over)
+        if self._error is not None:
+            raise self._error
+        return self._value
+
+
 class _Worker:
     """The thread in which users' callbacks are called, one at a time."""
 
@@ -452,6 +539,15 @@ class _Worker:
             finally:
                 function = argument = None  # type: ignore[assignment]  # and what they hold on to
                 self._schedule.called(self.thread)
+
+
+def _sleeps(thread: threading.Thread) -> bool:
+    """Whether it waits for something, rather than for its turn on a busy machine, as far as can be known."""
+    try:
+        state = Path(f"/proc/self/task/{thread.native_id}/stat").read_text().rpartition(")")[2].split()[0]
+    except (OSError, IndexError):
+        return True
+    return state != "R"
 
 
 def _lane(request: Request) -> tuple[Any, ...] | None:
