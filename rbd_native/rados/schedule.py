@@ -53,6 +53,10 @@ _GOES_ON: Final = 0.03
 _CALLBACKS: Final = ("callbacks",)
 
 
+_OUTLASTED: Final = 5.0
+"""Seconds of virtual time for which a step may be held back."""
+
+
 class Deadlock(Exception):
     """Everybody waits, and nothing is under way that could wake one. The steps before it are the message."""
 
@@ -180,6 +184,9 @@ class Schedule(Interceptor):
     def at(self, moment: float, label: tuple[Any, ...], action: Callable[[], None]) -> Timer:
         """When it is that time, and there is nothing else to do."""
         timer = Timer(moment, next(self._numbers), label, action)
+        if moment <= self.now:
+            self.later(None, label, lambda: self._ring(timer))
+            return timer
         with self._changed:
             heapq.heappush(self._timers, timer)
             self._touch()
@@ -336,27 +343,29 @@ class Schedule(Interceptor):
                 self._need_pumper()
 
     def _draw(self) -> Step | None:
+        while self._timers and self._timers[0].action is None:
+            heapq.heappop(self._timers)
         if self._ready:
-            return self._ready.pop(self._choose(len(self._ready)))
-        while self._timers:
-            timer = heapq.heappop(self._timers)
-            if timer.action is not None:
-                return Step(None, timer.label, partial(self._ring, timer))
-        return None
+            choice = self._choose(len(self._ready))
+            self.chosen.append(choice)
+            if choice < len(self._ready) or not self._timers:
+                return self._ready.pop(min(choice, len(self._ready) - 1))
+        if not self._timers:
+            return None
+        timer = heapq.heappop(self._timers)
+        return Step(None, timer.label, partial(self._ring, timer))
 
     def _choose(self, count: int) -> int:
-        """The place in the list of those that may be next."""
+        """The place in the list of those that may be next; behind them all, for the next sleeper instead."""
         if self._choices is not None:
-            choice = min(next(self._choices, 0), count - 1)
-        elif count == 1:
-            choice = 0
-        else:
-            choice = self._random.randrange(count)
-            if self._slowness and self._random.random() >= _GOES_ON:
-                fast = [place for place, step in enumerate(self._ready) if not self._is_slow(step)]
-                choice = self._random.choice(fast) if fast else choice
-        self.chosen.append(choice)
-        return choice
+            return next(self._choices, 0)
+        if self._slowness and self._random.random() >= _GOES_ON:
+            fast = [place for place, step in enumerate(self._ready) if not self._is_slow(step)]
+            if fast:
+                return self._random.choice(fast)
+            if self._timers and self._timers[0].moment - self.now <= _OUTLASTED:
+                return self._random.choice((count, self._random.randrange(count)))
+        return self._random.randrange(count) if count > 1 else 0
 
     def _is_slow(self, step: Step) -> bool:
         """Decided once for each."""

@@ -103,20 +103,20 @@ def _snapshot_stays(world: World, begin: Callable[[rbd.Image], Job], image: rbd.
 
 def shrink_beside_snapshot(world: World) -> None:
     ioctx = world.ioctx()
-    create(ioctx, 6, 61)
+    create(ioctx, 16, 61)
     image = rbd.Image(ioctx, "image")
-    _wait(_write_all(image, 6, b"A"))
-    _snapshot_stays(world, lambda image: world.begin(image.resize, OBJECT), image, 6)
+    _wait(_write_all(image, 16, b"A"))
+    _snapshot_stays(world, lambda image: world.begin(image.resize, OBJECT), image, 16)
 
 
 def rollback_beside_snapshot(world: World) -> None:
     ioctx = world.ioctx()
-    create(ioctx, 6, 61)
+    create(ioctx, 16, 61)
     image = rbd.Image(ioctx, "image")
-    _wait(_write_all(image, 6, b"A"))
+    _wait(_write_all(image, 16, b"A"))
     image.create_snap("old")
-    _wait(_write_all(image, 6, b"B"))
-    _snapshot_stays(world, lambda image: world.begin(image.rollback_to_snap, "old"), image, 6)
+    _wait(_write_all(image, 16, b"B"))
+    _snapshot_stays(world, lambda image: world.begin(image.rollback_to_snap, "old"), image, 16)
 
 
 def removal_beside_snapshot(world: World) -> None:
