@@ -30,7 +30,7 @@ import itertools
 import random
 import threading
 from collections import deque
-from collections.abc import Callable, Coroutine, Hashable, Iterator, Sequence
+from collections.abc import Callable, Collection, Coroutine, Hashable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from time import monotonic
@@ -53,8 +53,11 @@ _GOES_ON: Final = 0.03
 _CALLBACKS: Final = ("callbacks",)
 
 
-_OUTLASTED: Final = 5.0
-"""Seconds of virtual time for which a step may be held back."""
+_HELD: Final = 200
+"""Steps after which one goes on that is held back by number."""
+_OUTLASTED: Final = 1.0
+"""Seconds of virtual time for which a step may be held back. What takes three steps, as a notification does, is answered
+within the 5 seconds after which a client gives up."""
 
 
 class Deadlock(Exception):
@@ -64,12 +67,14 @@ class Deadlock(Exception):
 class Step:
     """What may happen next. Of a lane's steps, only the first may."""
 
-    __slots__ = ("action", "label", "lane", "slow")
+    __slots__ = ("action", "at", "born", "label", "lane", "number", "slow")
 
-    def __init__(self, lane: Hashable, label: tuple[Any, ...], action: Callable[[], None]) -> None:
+    def __init__(self, number: int, lane: Hashable, label: tuple[Any, ...], action: Callable[[], None]) -> None:
+        self.number = number
         self.lane = lane
         self.label = label
         self.action = action
+        self.born = self.at = 0.0
         self.slow: bool | None = None
 
 
@@ -92,6 +97,8 @@ class Schedule(Interceptor):
 
     choices: which of the steps that may be next is taken, the oldest being number 0; the oldest once they are used up. They
     are drawn where none are given; `chosen` is what was drawn.
+    held: instead of a seed, the oldest step is always next, but for those of these numbers (`Step.number`): they are held
+    back while anything else can happen, sleepers of up to a second included, but not for ever.
     patience: how many seconds of real time there are for somebody else's thread to wake a client, before it is a
     Deadlock. patience_away: after how many a thread that was let go is taken to be busy elsewhere.
     latest: the virtual time after which all waits are a Deadlock.
@@ -104,11 +111,14 @@ class Schedule(Interceptor):
         patience_away: float = 0.02,
         latest: float = 1e6,
         choices: Sequence[int] | None = None,
+        held: Collection[int] | None = None,
     ) -> None:
         self.now = 0.0
         self.steps = 0
         self.story: deque[tuple[Any, ...]] = deque(maxlen=1000)
         """What has happened, the last of it."""
+        self.numbers: list[int] = []
+        """The same, as numbers of steps, from the beginning."""
         self.conducts = False
         """Whether blocking calls do steps. Else they pass, unscheduled."""
         self.before_time_passes: list[Callable[[float], None]] = []
@@ -118,6 +128,7 @@ class Schedule(Interceptor):
         self.latest = latest
         self._away = patience_away
         self._choices = None if choices is None else iter(choices)
+        self._held = held
         self._seed(seed)
         self._changed = threading.Condition(threading.Lock())
         self._ready: list[Step] = []
@@ -169,8 +180,9 @@ class Schedule(Interceptor):
 
     def later(self, lane: Hashable, label: tuple[Any, ...], action: Callable[[], None]) -> None:
         """Some time soon, and after what was put into the same lane before; None for no order at all."""
-        step = Step(lane, label, action)
         with self._changed:
+            step = Step(next(self._numbers), lane, label, action)
+            step.born, step.at = self.steps, self.now
             if lane is None:
                 self._ready.append(step)
             elif lane in self._lanes:
@@ -199,6 +211,7 @@ class Schedule(Interceptor):
             self._seed(seed)
             self.story.clear()
             self.chosen.clear()
+            self.numbers.clear()
             self.steps = 0
 
     def _seed(self, seed: int | str) -> None:
@@ -353,19 +366,29 @@ class Schedule(Interceptor):
         if not self._timers:
             return None
         timer = heapq.heappop(self._timers)
-        return Step(None, timer.label, partial(self._ring, timer))
+        return Step(timer.number, None, timer.label, partial(self._ring, timer))
 
     def _choose(self, count: int) -> int:
         """The place in the list of those that may be next; behind them all, for the next sleeper instead."""
         if self._choices is not None:
             return next(self._choices, 0)
+        if self._held is not None:
+            free = next((place for place, step in enumerate(self._ready) if not self._is_held(step)), None)
+            return free if free is not None else count if self._time_may_pass() else 0
         if self._slowness and self._random.random() >= _GOES_ON:
             fast = [place for place, step in enumerate(self._ready) if not self._is_slow(step)]
             if fast:
                 return self._random.choice(fast)
-            if self._timers and self._timers[0].moment - self.now <= _OUTLASTED:
+            if self._time_may_pass():
                 return self._random.choice((count, self._random.randrange(count)))
         return self._random.randrange(count) if count > 1 else 0
+
+    def _time_may_pass(self) -> bool:
+        """Though there are steps to do: none is kept waiting for too long."""
+        return bool(self._timers) and self._timers[0].moment <= min(step.at for step in self._ready) + _OUTLASTED
+
+    def _is_held(self, step: Step) -> bool:
+        return step.number in (self._held or ()) and self.steps - step.born < _HELD
 
     def _is_slow(self, step: Step) -> bool:
         """Decided once for each."""
@@ -385,6 +408,7 @@ class Schedule(Interceptor):
         self._baton = threading.current_thread()
         self.steps += 1
         self.story.append(step.label)
+        self.numbers.append(step.number)
         return step
 
     def _do(self, step: Step) -> None:

@@ -3,11 +3,12 @@
 import contextlib
 import random
 import secrets
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator
 from typing import Any, NamedTuple
 from unittest import mock
 
 import rbd_native as rbd
+from rbd_native.api.image import _images
 from rbd_native.embedded import watches
 from rbd_native.embedded.scheduled import ScheduledCluster
 from rbd_native.rados.faults import Faults, Predicate, anything
@@ -33,8 +34,8 @@ class TroubledIoctx(ScheduledIoctx):
 class World:
     """`dice`: for what the story itself draws."""
 
-    def __init__(self, seed: int, choices: Sequence[int] | None = None) -> None:
-        self.schedule = Schedule(seed, patience=0.5, latest=600.0, choices=choices)
+    def __init__(self, seed: int, held: Collection[int] | None = None) -> None:
+        self.schedule = Schedule(seed, patience=0.5, latest=600.0, held=held)
         self.dice = random.Random(f"story {seed}")
         self._ids = random.Random(f"ids {seed}")
         self._clients = contextlib.ExitStack()
@@ -48,7 +49,11 @@ class World:
             ScheduledCluster(self.schedule) as self.cluster,
             self._clients,
         ):
-            yield self
+            try:
+                yield self
+            finally:
+                for image in list(_images):
+                    image.closed = True  # where the story ended early: nobody is to close it in the next one
 
     def connect(self, **conf: str) -> ScheduledRados:
         client = ScheduledRados(self.schedule, cluster=self.cluster, conf={**PLAIN, **conf})
@@ -79,6 +84,11 @@ class World:
                 watches.remove(db, connection.entity.client, cookie)
         connection.events.ring()
 
+    def fenced(self) -> list[str]:
+        """The addresses of clients that others have taken for dead."""
+        with self.cluster.store.read as db:
+            return [address for (address,) in db.execute("SELECT address FROM blocklist")]
+
 
 def outcome(job: Job) -> Any:
     """What it returned, or the error of this library that it raised."""
@@ -104,59 +114,53 @@ def create(ioctx: Any, objects: int, features: int, name: str = "image") -> None
 Story = Callable[[World], None]
 
 
-class Found(NamedTuple):
-    """A schedule under which a story goes wrong. `choices`: what is to be given to have it again."""
+class Telling(NamedTuple):
+    """How a story went. `held`: the numbers of the steps that were held back, None where the seed drew everything.
+    `numbers`: of its steps, in their order. `error`: None where all was well."""
 
     seed: int
-    choices: list[int]
-    error: BaseException
+    held: tuple[int, ...] | None
+    error: Exception | None
+    numbers: list[int]
     told: str
 
 
-def tell(story: Story, seed: int, choices: Sequence[int] | None = None) -> Found | None:
-    """One telling; None where all is well."""
-    world = World(seed, choices)
-    try:
-        with world.entered():
-            try:
-                story(world)
-            finally:
-                told, chosen = world.schedule.told(), list(world.schedule.chosen)
-    except Exception as error:
-        return Found(seed, chosen, error, told)
-    return None
+def tell(story: Story, seed: int, held: tuple[int, ...] | None = None) -> Telling:
+    """One telling."""
+    world = World(seed, held)
+    error = None
+    with world.entered():
+        try:
+            story(world)
+        except Exception as caught:
+            error = caught
+        schedule = world.schedule
+        return Telling(seed, held, error, list(schedule.numbers), schedule.told())
 
 
-def find(story: Story, schedules: int, first: int = 0) -> tuple[Found | None, int]:
+def find(story: Story, schedules: int, first: int = 0) -> tuple[Telling | None, int]:
     """The first schedule that goes wrong, and how many were tried."""
     for number in range(schedules):
-        found = tell(story, first + number)
-        if found is not None:
-            return found, number + 1
+        telling = tell(story, first + number)
+        if telling.error is not None:
+            return telling, number + 1
     return None, schedules
 
 
-def shorten(story: Story, found: Found, tries: int = 300) -> Found:
-    """The same failure with as few choices as can be found that are not the oldest step."""
-    choices = list(found.choices)
+def each_held(story: Story, seed: int, width: int = 1) -> Iterator[Telling]:
+    """Tell a story in which all comes in its order, and then again with each run of `width` steps held back in turn."""
+    straight = tell(story, seed, ())
+    yield straight
+    numbers = straight.numbers
+    for place in range(0, len(numbers), width):
+        yield tell(story, seed, tuple(numbers[place : place + width]))
 
-    def fails(candidate: list[int]) -> Found | None:
-        again = tell(story, found.seed, candidate)
-        return again if again is not None and type(again.error) is type(found.error) else None
 
-    best = found
-    size = len(choices)
-    while size and tries:
-        place = 0
-        while place < len(choices) and tries:
-            candidate = [*choices[:place], *([0] * len(choices[place : place + size])), *choices[place + size :]]
-            if any(choices[place : place + size]):
-                tries -= 1
-                again = fails(candidate)
-                if again is not None:
-                    choices, best = candidate, again._replace(choices=candidate)
-            place += size
-        size //= 2
-    while choices and not choices[-1]:
-        choices.pop()
-    return best._replace(choices=choices)
+def shorten(story: Story, seed: int) -> Telling | None:
+    """The same story going wrong with one step held back, or a few that follow each other, and all else in its order; None
+    where that is not enough."""
+    for width in (1, 2, 4, 8):
+        for telling in each_held(story, seed, width):
+            if telling.error is not None:
+                return telling
+    return None
