@@ -138,6 +138,7 @@ class Schedule(Interceptor):
         self._under_way = 0
         self._waiters: list[_Waiter] = []
         self._baton: threading.Thread | None = None
+        self._beginning = False
         self._running: dict[threading.Thread, float] = {}
         self._here = _Here()
         self._worker: _Worker | None = None
@@ -297,11 +298,15 @@ class Schedule(Interceptor):
     def begin(self, function: Callable[[], Any]) -> Job:
         """Run it in a thread of its own, up to its first wait."""
         job = Job(self, function)
+        here = threading.current_thread()
         with self._changed:
+            self._beginning = True  # until it waits, nobody does a step
             self._running[job.thread] = monotonic()
             job.thread.start()
-            while self._others_run_but(threading.current_thread()):
+            while self._others_run() and self._running.keys() - {here}:
                 self._changed.wait(_LOOK)
+            self._beginning = False
+            self._running[here] = monotonic()
         return job
 
     # --- whose turn it is ---
@@ -341,11 +346,7 @@ class Schedule(Interceptor):
         for thread, since in list(self._running.items()):
             if not thread.is_alive() or (now - since >= self._away and _sleeps(thread)):
                 del self._running[thread]
-        return 0.001 if self._running else 0.0
-
-    def _others_run_but(self, thread: threading.Thread) -> bool:
-        self._others_run()
-        return bool(self._running.keys() - {thread})
+        return 0.001 if self._running or self._beginning else 0.0
 
     def _touch(self) -> None:
         """This thread is up to something: wait for it."""

@@ -4,22 +4,23 @@ The numbers are those of the faults of the data path, of which each story is one
 """
 
 import errno
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import rbd_native as rbd
 from rbd_native.rados.faults import touching
 from rbd_native.rados.schedule import Job
-from tests.schedules.world import CACHED, OBJECT, World, attempt, create, outcome
+from tests.schedules.world import CACHED, OBJECT, PLAIN, World, attempt, create, outcome
 
 BLOCK = 4096
 
 
-def _write_all(image: rbd.Image, objects: int, byte: bytes) -> list[rbd.Image]:
+def _write_all(image: rbd.Image, objects: int, byte: bytes) -> list[Any]:
     """One block of each object, all at once; the completions."""
     return [image.aio_write(byte * BLOCK, number * OBJECT, lambda completion: None) for number in range(objects)]
 
 
-def _wait(completions: list) -> list[int]:
+def _wait(completions: list[Any]) -> list[int]:
     for completion in completions:
         completion.wait_for_complete_and_cb()
     return [completion.get_return_value() for completion in completions]
@@ -32,7 +33,7 @@ def _first_bytes(image: rbd.Image, objects: int) -> bytes:
 # --- 30: nobody acts on a state that is behind ---
 
 
-def snapshot_then_writes(world: World, features: int = 61, **conf: str) -> None:
+def snapshot_then_writes(world: World, features: int = 61, conf: Mapping[str, str] = PLAIN) -> None:
     """What is written after a snapshot was taken is not in it."""
     ioctx = world.ioctx(**conf)
     create(ioctx, 3, features)
@@ -51,7 +52,7 @@ def snapshot_then_writes_without_lock(world: World) -> None:
 
 
 def snapshot_then_writes_cached(world: World) -> None:
-    snapshot_then_writes(world, **CACHED)
+    snapshot_then_writes(world, conf=CACHED)
 
 
 def shrink_then_writes(world: World) -> None:

@@ -39,6 +39,8 @@ class World:
         self.dice = random.Random(f"story {seed}")
         self._ids = random.Random(f"ids {seed}")
         self._clients = contextlib.ExitStack()
+        self.first: Any = None
+        """An ioctx that a story may keep here."""
 
     @contextlib.contextmanager
     def entered(self) -> Iterator["World"]:
