@@ -2,8 +2,8 @@
 
 Two verbs are begun at the same time, on one handle or by two clients, with everything in its order and then with each step
 held back in turn. Whatever the order: both end, with no error but those that the other may cause; what was acknowledged is
-there; a snapshot that was there, or was taken, never changes; the map of objects denies none; nothing is left that keeps the
-image from being opened.
+there; a snapshot that was there, or was taken, never changes; the map of objects denies none; nothing is left that keeps
+the image from being opened.
 """
 
 import collections
@@ -77,16 +77,14 @@ class Pair(NamedTuple):
         return f"{self.first} | {self.second} ({who}, features {self.features}{', cached' if self.cached else ''})"
 
 
-def _bytes(ioctx: Any, name: str, snapshot: str | None) -> bytes | None:
+def _look(ioctx: Any, name: str, snapshot: str | None) -> tuple[Any, ...] | None:
+    """Its size, and the first byte of each block that verbs write; None where it is not there."""
     try:
         with rbd.Image(ioctx, name, snapshot=snapshot, read_only=True) as image:
-            return image.read(0, image.size()) if image.size() else b""
+            size = image.size()
+            return size, *(image.read(place, 1) for place in PLACES if place < size)
     except rbd.ImageNotFound:
         return None
-
-
-def _fingerprint(data: bytes | None) -> Any:
-    return None if data is None else (len(data), *(data[place : place + 1] for place in PLACES))
 
 
 def story_of(pair: Pair) -> Callable[[World], None]:
@@ -106,44 +104,44 @@ def story_of(pair: Pair) -> Callable[[World], None]:
         image.flush()
         other = image if pair.clients == 1 else rbd.Image(world.ioctx(**conf), "image")
         looker = world.ioctx()
+        world.schedule.settle()
+        begun = world.schedule.steps
         jobs = [
             world.begin(VERBS[pair.first], world, image),
             world.begin(VERBS[pair.second], world, other),
         ]
-        first = outcome(jobs[0])
-        new = _fingerprint(_bytes(looker, "image", "new"))
-        results = [first, outcome(jobs[1])]
+        if "create_snap" in pair[:2]:
+            outcome(jobs[pair[:2].index("create_snap")])
+        new = _look(looker, "image", "new") if "rename" not in pair[:2] else None
+        results = [outcome(job) for job in jobs]
+        world.schedule.settle()
+        world.of_interest = (begun, world.schedule.steps)
         for result in results:
             assert not isinstance(result, Exception) or isinstance(result, ALLOWED), results
-        _judge(looker, image, results, pair, new)
         for handle in {id(image): image, id(other): other}.values():
             closed = attempt(handle.close)
             assert closed is None, closed
         name = "other" if "rename" in pair[:2] else "image"
-        after = _fingerprint(_bytes(looker, name, "new"))
-        assert new is None or after == new, ("the new snapshot changed", new, after)
+        after = _look(looker, name, "new")
+        # Without a lock, a write that is under way when another client takes a snapshot goes into it: with librbd, too.
+        alone = pair.clients == 1 or pair.features & rbd.RBD_FEATURE_EXCLUSIVE_LOCK
+        assert new is None or not alone or after == new, ("the new snapshot changed", new, after)
         _judge_at_rest(looker, name, results, pair)
 
     return story
 
 
-def _judge(looker: Any, image: Any, results: list[Any], pair: Pair, new: Any) -> None:
-    verbs = dict(zip(pair[:2], results, strict=True))
-    if verbs.get("create_snap", 0) is None and new is not None and "rollback" not in verbs and "shrink" not in verbs:
-        assert new[0] in (3 * OBJECT, 5 * OBJECT)
-
-
 def _judge_at_rest(looker: Any, name: str, results: list[Any], pair: Pair) -> None:
     verbs = dict(zip(pair[:2], results, strict=True))
-    kept = _fingerprint(_bytes(looker, name, "kept"))
+    kept = _look(looker, name, "kept")
     assert kept == (3 * OBJECT, b"0", b"0", b"0"), ("the kept snapshot changed", kept)
     if "create_snap" in verbs and verbs["create_snap"] is None:
-        assert _bytes(looker, name, "new") is not None, "told, and not taken"
+        assert _look(looker, name, "new") is not None, "told, and not taken"
     if pair.features & rbd.RBD_FEATURE_OBJECT_MAP and "no_map" not in verbs:
         judge(looker, name, exact=False)
     if verbs.get("write") == BLOCK and not verbs.keys() & {"discard", "rollback", "shrink", "aio_writes", "copy"}:
-        head = _bytes(looker, name, None)
-        assert head is not None and head[PLACES[1] : PLACES[1] + 1] == b"W", "an acknowledged write is not there"
+        head = _look(looker, name, None)
+        assert head is not None and head[2] == b"W", "an acknowledged write is not there"
     with rbd.Image(looker, name) as image:
         assert image.write(b"z" * 512, 0) == 512  # whoever comes next gets the lock
         image.create_snap("last")

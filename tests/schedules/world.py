@@ -41,6 +41,8 @@ class World:
         self._clients = contextlib.ExitStack()
         self.first: Any = None
         """An ioctx that a story may keep here."""
+        self.of_interest: tuple[int, int] | None = None
+        """Which steps are worth holding back, by their places; None: all."""
 
     @contextlib.contextmanager
     def entered(self) -> Iterator["World"]:
@@ -118,7 +120,7 @@ Story = Callable[[World], None]
 
 class Telling(NamedTuple):
     """How a story went. `held`: the numbers of the steps that were held back, None where the seed drew everything.
-    `numbers`: of its steps, in their order. `error`: None where all was well."""
+    `numbers`: of its steps that are of interest, in their order. `error`: None where all was well."""
 
     seed: int
     held: tuple[int, ...] | None
@@ -137,7 +139,8 @@ def tell(story: Story, seed: int, held: tuple[int, ...] | None = None) -> Tellin
         except Exception as caught:
             error = caught
         schedule = world.schedule
-        return Telling(seed, held, error, list(schedule.numbers), schedule.told())
+        first, end = world.of_interest or (0, schedule.steps)
+        return Telling(seed, held, error, schedule.numbers[first:end], schedule.told())
 
 
 def find(story: Story, schedules: int, first: int = 0) -> tuple[Telling | None, int]:
