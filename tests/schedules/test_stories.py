@@ -5,16 +5,7 @@ import pytest
 from tests.schedules.stories import STORIES
 from tests.schedules.world import Story, each_held, find
 
-UNMENDED: frozenset[str] = frozenset(STORIES)
-"""The faults that are still there."""
-
-
-def _marked(fault: str, story: Story) -> object:
-    marks = [pytest.mark.xfail(reason=f"fault {fault}", strict=False)] if fault in UNMENDED else []
-    return pytest.param(story, marks=marks, id=story.__name__)
-
-
-ALL = [_marked(fault, story) for fault, stories in STORIES.items() for story in stories]
+ALL = [pytest.param(story, id=story.__name__) for stories in STORIES.values() for story in stories]
 
 
 @pytest.mark.parametrize("story", ALL)
