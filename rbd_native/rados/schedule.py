@@ -232,6 +232,11 @@ class Schedule(Interceptor):
         """Do all that can happen without time going on."""
         self.wait(lambda: not self._ready and not self._under_way and self._baton is None)
 
+    def go_on(self, steps: int) -> None:
+        """Do so many steps, or those that there are."""
+        last = self.steps + steps
+        self.wait(lambda: self.steps >= last or not (self._ready or self._under_way))
+
     def pass_time(self, seconds: float) -> None:
         """What time.sleep is, in virtual time."""
         over: list[bool] = []

@@ -308,6 +308,19 @@ def release_of_a_lost_lock(world: World) -> None:
     attempt(image.close)
 
 
+def release_beside_a_new_watch(world: World) -> None:
+    """The owner's watch comes back, which changes the lock's cookie, while another asks for the lock: that one gets it."""
+    ioctx = world.ioctx()
+    create(ioctx, 2, 5)
+    image, other = rbd.Image(ioctx, "image"), rbd.Image(world.ioctx(), "image")
+    image.write(b"A" * BLOCK, 0)
+    world.lose_watches(ioctx)
+    world.schedule.go_on(world.dice.randrange(12))
+    assert other.write(b"B" * BLOCK, 0) == BLOCK
+    attempt(image.close)
+    other.close()
+
+
 STORIES = {
     "30": (snapshot_then_writes, snapshot_then_writes_without_lock, snapshot_then_writes_cached, shrink_then_writes,
            growth_then_writes),
@@ -318,6 +331,6 @@ STORIES = {
     "36": (error_of_a_background_write,),
     "37": (demotion_beside_writes,),
     "38": (kept_bytes_and_a_lost_lock,),
-    "39": (release_of_a_lost_lock,),
+    "39": (release_of_a_lost_lock, release_beside_a_new_watch),
 }  # fmt: skip
 """By the numbers of the faults."""
