@@ -226,7 +226,7 @@ class Events:
         for watch in self._watches.values():
             watch.closed = True
         self._watches, self._answers = {}, {}
-        self.callbacks = _Callbacks()
+        self.callbacks = self._new_callbacks()
         if self._bell is not None:
             self._bell.close()
 

@@ -28,7 +28,6 @@ import contextlib
 import heapq
 import itertools
 import random
-import threading
 from collections import deque
 from collections.abc import Callable, Collection, Coroutine, Hashable, Iterator, Sequence
 from functools import partial

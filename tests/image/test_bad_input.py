@@ -15,8 +15,8 @@ import pytest
 
 import rbd_native as rbd
 from rbd_native import embedded
-from tests.labour import Labour
 from tests.backend import embedded_client
+from tests.labour import Labour
 from tests.stored import Stored, contents
 
 MIB = 1 << 20
@@ -30,13 +30,9 @@ MOST = 2_000
 class Place:
     """A pool with an image of each kind, whose objects can be spoilt and mended."""
 
-    def __init__(self) -> None:
-        self.client = embedded.Rados(conf=OPTIONS)
-        self.client.connect()
-        self.labour = Labour(MOST)
-        self.ioctx = self.labour.watched(self.client.open_ioctx("rbd"))
     def __init__(self, ioctx: Any) -> None:
-        self.ioctx = ioctx
+        self.labour = Labour(MOST)
+        self.ioctx = self.labour.watched(ioctx)
         self._images()
         self.ids = {row["name"]: row["id"] for row in rbd.RBD().list2(self.ioctx)}
         self.good = contents(embedded, self.ioctx)

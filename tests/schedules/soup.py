@@ -8,6 +8,7 @@ import errno
 from typing import Any
 
 import rbd_native as rbd
+from rbd_native.rados.faults import anything
 from tests.schedules.world import CACHED, OBJECT, PLAIN, World, attempt, create, outcome
 from tests.sharing.maps import judge
 
@@ -24,7 +25,7 @@ def soup(world: World) -> None:
     dice = world.dice
     features = dice.choice((1, 5, 13, 61))
     # Without a lock, writes of others that are under way go into a snapshot: one client, then.
-    clients = [world.troubled(**dice.choice((PLAIN, CACHED))) for _ in range(2 if features > 1 else 1)]
+    clients = [world.troubled(anything, **dice.choice((PLAIN, CACHED))) for _ in range(2 if features > 1 else 1)]
     create(clients[0][0], THREADS + 2, features)
     images = [rbd.Image(ioctx, "image") for ioctx, _ in clients]
     looker = world.ioctx()

@@ -2,8 +2,8 @@
 
 import pytest
 
-from tests.schedules.stories import STORIES
 from tests.schedules.soup import soup
+from tests.schedules.stories import STORIES
 from tests.schedules.world import Story, each_held, find
 
 UNMENDED = {"release_beside_a_new_watch"}
