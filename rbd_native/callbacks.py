@@ -13,11 +13,29 @@ import os
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from rbd_native.native import queue, threading
 
 Item = tuple[Callable[[Any], None], Any]
+
+
+class Lockable(Protocol):
+    """A lock or a semaphore of `threading`."""
+
+    def acquire(self, blocking: bool = True, timeout: float = -1) -> bool: ...
+
+
+class Conductor(Protocol):
+    """What decides in whose thread, and when, all goes on that blocking calls and users' callbacks wait for."""
+
+    def acquire(self, lock: Lockable, timeout: float | None) -> bool: ...
+
+    def call(self, function: Callable[[Any], None], argument: Any) -> None: ...
+
+
+conductor: Conductor | None = None
+"""Set by tests that choose the order of all that happens (:mod:`rbd_native.rados.schedule`)."""
 
 _LONG: Final = 0.005
 """Seconds that callbacks may keep a courier; after more they are called apart."""
@@ -62,7 +80,9 @@ _here = _Here()
 def call(function: Callable[[Any], None], argument: Any) -> None:
     """Have it called where users' callbacks run, after those that came before; it must not raise."""
     courier = _here.courier
-    if courier is None or courier.relieved:
+    if conductor is not None:
+        conductor.call(function, argument)
+    elif courier is None or courier.relieved:
         _callbacks.put((function, argument))
     else:
         courier.waiting.append((function, argument))
@@ -73,6 +93,16 @@ def about_to_block() -> None:
     courier = _here.courier
     if courier is not None:
         courier.relieve()
+
+
+def acquire(lock: Lockable, timeout: float | None = None) -> bool:
+    """Take a lock that something under way gives back; False where `timeout` seconds have not been enough."""
+    if lock.acquire(blocking=False):
+        return True
+    if conductor is not None:
+        return conductor.acquire(lock, timeout)
+    about_to_block()
+    return lock.acquire(timeout=-1 if timeout is None else timeout)
 
 
 class _Callbacks:

@@ -33,7 +33,7 @@ from collections.abc import (
 from functools import partial
 from typing import Any, Final, Generic, TypeVar
 
-from rbd_native.callbacks import about_to_block
+from rbd_native.callbacks import acquire
 from rbd_native.interrupts import DEFERRED
 from rbd_native.native import threading
 
@@ -98,8 +98,7 @@ class Suspension:
         value = self.start(resume)
         if value is not PENDING:
             return value
-        about_to_block()
-        gate.acquire()
+        acquire(gate)
         return box[0]
 
     def __await__(self) -> Generator[Suspension, Any, Any]:

@@ -4,11 +4,20 @@ The two differ in one thing only: `rados_module` is python-rados, or the embedde
 """
 
 import contextlib
+import datetime
 import itertools
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from tests import scheduling
+
 POOL = "rbd"
+
+
+def now(zone: datetime.tzinfo | None = datetime.UTC) -> datetime.datetime:
+    """The time as the cluster has it: under a schedule it is not the machine's."""
+    return datetime.datetime.fromtimestamp(time.time(), zone)
 
 
 class Backend:
@@ -73,14 +82,39 @@ class Backend:
 
 
 @contextlib.contextmanager
-def embedded_backend() -> Iterator[Backend]:
-    """A new embedded cluster in memory."""
+def _embedded_cluster() -> Iterator[tuple[Any, Callable[..., Any]]]:
+    """A new embedded cluster in memory, without pools, and how to make a client that is not yet connected."""
     from rbd_native import embedded
 
-    shared = embedded.Cluster(pools=())
+    if scheduling.current is not None:
+        with scheduling.current.cluster() as made:
+            yield made
+    else:
+        shared = embedded.Cluster(pools=())
+        yield shared, lambda **conf: embedded.Rados(cluster=shared, conf=conf)
+
+
+@contextlib.contextmanager
+def embedded_backend() -> Iterator[Backend]:
+    """A new embedded cluster in memory; under a schedule where the session has one."""
+    with _embedded_cluster() as (shared, make_client), _backend_of(shared, make_client) as backend:
+        yield backend
+
+
+@contextlib.contextmanager
+def embedded_client(**conf: str) -> Iterator[Any]:
+    """A connected client of an embedded cluster of its own, with one pool: "rbd"."""
+    with _embedded_cluster() as (_, make_client), make_client(**conf) as client:
+        client.create_pool(POOL)
+        yield client
+
+
+@contextlib.contextmanager
+def _backend_of(shared: Any, make_client: Callable[..., Any]) -> Iterator[Backend]:
+    from rbd_native import embedded
 
     def new_client(**conf: str) -> Any:
-        client = embedded.Rados(cluster=shared, conf=conf)
+        client = make_client(**conf)
         client.connect()
         return client
 

@@ -6,13 +6,14 @@ once for the session, when the first test asks for it; if it cannot be had, thos
 
 import itertools
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import Any
 
 import pytest
 from hypothesis import settings
 
 from rbd_native.embedded import snapshots
+from tests import scheduling
 from tests.backend import Backend, ceph_backend, embedded_backend
 from tests.cluster import CephCluster
 from tests.releases import REMOVAL_TAKES_AN_ID, told
@@ -26,6 +27,29 @@ _numbers = itertools.count(1)
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--full", action="store_true", help="run the long forms of tests that have one (tens of minutes)")
+    parser.addoption("--schedule", metavar="SEED", help="embedded clusters answer later, in an order drawn from the seed")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    seed = config.getoption("--schedule")
+    if seed is not None:
+        scheduling.current = scheduling.Scheduling(seed)
+
+
+@pytest.fixture(autouse=True)
+def _schedule(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Each test has a schedule of its own, by the seed and its name."""
+    if scheduling.current is not None:
+        scheduling.current.begin(request.node.nodeid)
+    yield
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, None]:
+    """What failed under a schedule tells its last steps."""
+    report = (yield).get_result()
+    if scheduling.current is not None and report.failed:
+        report.sections.append(("the last steps of the schedule", scheduling.current.schedule.told()))
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -10,7 +10,7 @@ import errno
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from rbd_native.callbacks import about_to_block, call
+from rbd_native.callbacks import acquire, call
 from rbd_native.engine import Driven, Failure
 from rbd_native.interrupts import DEFERRED
 from rbd_native.native import threading
@@ -47,9 +47,7 @@ class Completion(Driven):
 
     def wait_for_complete_and_cb(self) -> None:
         """Wait for the operation and its callback, and raise what the callback raised."""
-        if not self._reaped.acquire(blocking=False):
-            about_to_block()
-            self._reaped.acquire()
+        acquire(self._reaped)
         self._reaped.release()
         if self._error is not None:
             raise self._error

@@ -36,6 +36,7 @@ from rbd_native.api.family import FamilyMethods
 from rbd_native.api.locks import LockMethods
 from rbd_native.api.mirror_image import MirrorImageMethods
 from rbd_native.api.snapshots import SnapshotMethods
+from rbd_native.callbacks import acquire
 from rbd_native.constants import RBD_WRITE_ZEROES_FLAG_THICK_PROVISION
 from rbd_native.engine import PENDING, Task, may_block
 from rbd_native.errors import Error, IncompleteWriteError, InvalidArgument, make_ex
@@ -83,7 +84,7 @@ def _abandon(images: list[Image]) -> None:
                 task = Task(_closed(image._context, image.name)).launch()
                 waiting += task.start(lambda outcome: ended.release()) is PENDING
     until = time.monotonic() + _ABANDONED_SECONDS
-    while waiting and may_block() and ended.acquire(timeout=max(until - time.monotonic(), 0)):
+    while waiting and may_block() and acquire(ended, max(until - time.monotonic(), 0)):
         waiting -= 1
 
 

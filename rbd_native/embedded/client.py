@@ -18,7 +18,7 @@ from rbd_native.embedded import commands, mon, objects, snapshots, watches
 from rbd_native.embedded.change import NO_SNAPS, Refusal
 from rbd_native.embedded.cluster import Cluster, known_as
 from rbd_native.embedded.conf import Conf, canonical
-from rbd_native.embedded.events import Events, Notify
+from rbd_native.embedded.events import Notify
 from rbd_native.embedded.mon import Denied
 from rbd_native.embedded.objclass import Entity
 from rbd_native.embedded.operations import Asking, Reading, Writing
@@ -54,7 +54,7 @@ class Connection(port.Cluster):
         with told_as_rados_does(self._store.path), self._store.writing(self.limit("client_mount_timeout")) as db:
             gid, address = mon.register(db)
         self.entity = Entity(gid, address)
-        self.events = Events(self)
+        self.events = cluster.events_of(self)
         self.conf.central = self._central
         self._heed_timeouts()
 

@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Final
 
 from rbd_native.embedded import bell, fork, mon
+from rbd_native.embedded.events import Events
 from rbd_native.embedded.store import Store
 from rbd_native.interrupts import DEFERRED
 
@@ -79,6 +80,10 @@ class Cluster:
             connection = Connection(self, conf)
             self._connections[connection.instance_id()] = connection
         return connection
+
+    def events_of(self, connection: Connection) -> Events:
+        """How a new client waits for what happens."""
+        return Events(connection)
 
     def left(self, client: int) -> None:
         self._connections.pop(client, None)

@@ -16,6 +16,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
+from rbd_native.callbacks import acquire
 from rbd_native.embedded import bell, watches
 from rbd_native.embedded.store import FAULTS
 from rbd_native.engine import PENDING, Resume
@@ -77,7 +78,7 @@ class _Unwatch(Call):
             outcome = self._events.unwatch(self._watch)
         if self._events.callbacks.idle_for(self._watch):
             return outcome
-        self._events.callbacks.post(None, lambda: _spawn(resume, outcome))
+        self._events.callbacks.post(None, lambda: self._events.resume(resume, outcome))
         return PENDING
 
 
@@ -93,20 +94,21 @@ class Notify(Call):
         self._begin = begin
 
     def start(self, resume: Resume) -> Any:
-        return self._go(lambda outcome: _spawn(resume, outcome))
+        return self._go(lambda outcome: self._events.resume(resume, outcome))
 
     def block(self) -> Outcome:
-        over = threading.Event()
+        gate = threading.Lock()
+        gate.acquire()
         box: list[Outcome] = []
 
         def keep(outcome: Outcome) -> None:
             box.append(outcome)
-            over.set()
+            gate.release()
 
         with DEFERRED:  # it is told or not, and the answers are awaited or not
             outcome = self._go(keep)
             if outcome is PENDING:
-                over.wait()
+                acquire(gate)
                 outcome = box[0]
         found: Outcome = outcome
         return found
@@ -120,10 +122,6 @@ class Notify(Call):
             return Outcome(0, NotifyReply([], []))
         self._events.await_answers(notify, resume, clients)
         return PENDING
-
-
-def _spawn(resume: Callable[[Any], None], value: Any) -> None:
-    threading.Thread(target=resume, args=(value,), name="embedded-resumed", daemon=True).start()
 
 
 class Events:
@@ -143,7 +141,14 @@ class Events:
         self._stopping = False
         self._last_ping = 0.0
         self._dropped: deque[Watch] = deque()
-        self.callbacks = _Callbacks()
+        self.callbacks = self._new_callbacks()
+
+    def _new_callbacks(self) -> Callbacks:
+        return Callbacks()
+
+    def resume(self, resume: Callable[[Any], None], value: Any) -> None:
+        """Let whoever waited for something go on with it."""
+        threading.Thread(target=resume, args=(value,), name="embedded-resumed", daemon=True).start()
 
     # --- what the client asks for ---
 
@@ -221,7 +226,7 @@ class Events:
         for watch in self._watches.values():
             watch.closed = True
         self._watches, self._answers = {}, {}
-        self.callbacks = _Callbacks()
+        self.callbacks = self._new_callbacks()
         if self._bell is not None:
             self._bell.close()
 
@@ -353,7 +358,7 @@ def _tell_lost(watch: Watch) -> None:
         watch.on_error(errno.ENOTCONN)
 
 
-class _Callbacks:
+class Callbacks:
     """The thread that runs the callbacks of watches."""
 
     def __init__(self) -> None:

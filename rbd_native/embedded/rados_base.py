@@ -37,7 +37,7 @@ class IoctxBase:
         self._last_version = 0
 
     @property
-    def rbd_native_port(self) -> Io:
+    def rbd_native_port(self) -> port.Io:
         """This pool and namespace as the port that rbd_native works on."""
         self.require_ioctx_open()
         return self._io

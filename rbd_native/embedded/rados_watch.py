@@ -95,7 +95,7 @@ def _register(
         if error_callback is not None:
             run_callback(lambda: error_callback(cookie(), -code))
 
-    outcome: port.Outcome = ioctx.rbd_native_port.watch(oid, on_notify, on_error, timeout).block()
+    outcome: port.Outcome = ioctx._io.watch(oid, on_notify, on_error, timeout).block()
     return outcome
 
 

@@ -58,7 +58,7 @@ class Trace(Interceptor):
     def note(self, request: Request, rv: int, began: int) -> None:
         """Write down that a request that began at `began` (perf_counter_ns) has just ended."""
         now = time.perf_counter_ns()
-        kind, oid, steps, snap, snapc, pool_id, namespace = request
+        kind, oid, steps, snap, snapc, pool_id, namespace, _ = request
         # Data is the caller's again once the request has ended: a record has its own.
         mine = tuple(_own(_plain(step)) for step in steps)
         since, took = (began - self._zero) // 1000, (now - began) // 1000

@@ -30,7 +30,7 @@ from rbd_native.rados.port import (
 
 
 class Request(NamedTuple):
-    """What a client asks for. `kind` is the name of the port's method, `unwatch` for closing a watch."""
+    """What a client (by its id) asks for. `kind` is the name of the port's method, `unwatch` for closing a watch."""
 
     kind: str
     oid: str = ""
@@ -39,6 +39,7 @@ class Request(NamedTuple):
     snapc: SnapContext | None = None
     pool_id: int = -1
     namespace: str = ""
+    client: int = 0
 
 
 class Interceptor:
@@ -75,7 +76,8 @@ class WrappedIo(Io):
         self._interceptor = interceptor
 
     def _request(self, kind: str, oid: str = "", steps: Sequence[Any] = (), **rest: Any) -> Request:
-        return Request(kind, oid, tuple(steps), pool_id=self.pool_id, namespace=self.namespace, **rest)
+        client = self.cluster.client
+        return Request(kind, oid, tuple(steps), pool_id=self.pool_id, namespace=self.namespace, client=client, **rest)
 
     def _call(self, inner: Call, kind: str, oid: str = "", steps: Sequence[Any] = (), **rest: Any) -> Call:
         return self._interceptor.call(self._request(kind, oid, steps, **rest), inner)
@@ -163,11 +165,12 @@ class WrappedWatch(Watch):
 class WrappedCluster(Cluster):
     def __init__(self, inner: Cluster, interceptor: Interceptor) -> None:
         self.capabilities = inner.capabilities
+        self.client = inner.instance_id()
         self._inner = inner
         self._interceptor = interceptor
 
     def _call(self, inner: Call, kind: str, what: str = "") -> Call:
-        return self._interceptor.call(Request(kind, what), inner)
+        return self._interceptor.call(Request(kind, what, client=self.client), inner)
 
     def instance_id(self) -> int:
         return self._inner.instance_id()

@@ -16,6 +16,7 @@ import pytest
 
 import rbd_native as rbd
 from rbd_native import embedded
+from tests.backend import embedded_client
 from tests.bad_headers import BORNE, MIB, REFUSED, U64, Header
 from tests.labour import Labour
 from tests.stored import contents
@@ -43,9 +44,7 @@ def little_memory() -> Iterator[None]:
 @pytest.fixture
 def ioctx() -> Iterator[Any]:
     """Of a cluster with an image, a clone of it, and a snapshot of either."""
-    client = embedded.Rados(conf={"rbd_atime_update_interval": "0"})
-    client.connect()
-    with client.open_ioctx("rbd") as ioctx:
+    with embedded_client(rbd_atime_update_interval="0") as client, client.open_ioctx("rbd") as ioctx:
         rbd.RBD().create(ioctx, "parent", MIB, 16, features=61)
         with rbd.Image(ioctx, "parent") as image:
             image.write(b"parent" * 50_000, 0)
@@ -57,7 +56,6 @@ def ioctx() -> Iterator[Any]:
             image.create_snap("s")
             image.write(b"later", 0)
         yield ioctx
-    client.shutdown()
 
 
 def header_of(ioctx: Any, name: str = "image") -> Header:

@@ -15,6 +15,7 @@ import pytest
 
 import rbd_native as rbd
 from rbd_native import embedded
+from tests.backend import embedded_client
 from tests.labour import Labour
 from tests.stored import Stored, contents
 
@@ -29,11 +30,9 @@ MOST = 2_000
 class Place:
     """A pool with an image of each kind, whose objects can be spoilt and mended."""
 
-    def __init__(self) -> None:
-        self.client = embedded.Rados(conf=OPTIONS)
-        self.client.connect()
+    def __init__(self, ioctx: Any) -> None:
         self.labour = Labour(MOST)
-        self.ioctx = self.labour.watched(self.client.open_ioctx("rbd"))
+        self.ioctx = self.labour.watched(ioctx)
         self._images()
         self.ids = {row["name"]: row["id"] for row in rbd.RBD().list2(self.ioctx)}
         self.good = contents(embedded, self.ioctx)
@@ -163,12 +162,11 @@ def attempt(call: Callable[[], Any]) -> None:
 
 @pytest.fixture(scope="module")
 def place() -> Iterator[Place]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RBD_FORCE_ALLOW_V1", "1")
-        place = Place()
-    yield place
-    place.ioctx.close()
-    place.client.shutdown()
+    with embedded_client(**OPTIONS) as client, client.open_ioctx("rbd") as ioctx:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("RBD_FORCE_ALLOW_V1", "1")
+            place = Place(ioctx)
+        yield place
 
 
 @pytest.fixture(autouse=True)

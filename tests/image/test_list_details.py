@@ -20,7 +20,7 @@ from rbd_native.rados.connect import port_for
 from rbd_native.rados.port import Exec, Io, Operation, RadosError
 from rbd_native.rados.wrapper import Interceptor, Request, wrap
 from rbd_native.types import TrashImageSource, TrashImageSpec
-from tests.backend import Backend
+from tests.backend import Backend, embedded_client
 from tests.bad_headers import BORNE, BROKEN, REFUSED, Header
 from tests.gallery import Gallery, by_opening, without_zones
 from tests.image.room import Room
@@ -304,11 +304,8 @@ class Watch(Interceptor):
 
 @pytest.fixture
 def ioctx() -> Iterator[Any]:
-    client = embedded.Rados()
-    client.connect()
-    with client.open_ioctx("rbd") as ioctx:
+    with embedded_client() as client, client.open_ioctx("rbd") as ioctx:
         yield ioctx
-    client.shutdown()
 
 
 def described(io: Io) -> list[str]:

@@ -1,6 +1,5 @@
 """class RBD on either cluster: create, list, rename, remove, and the names of features."""
 
-import datetime
 import errno
 import string
 from typing import Any
@@ -8,7 +7,7 @@ from typing import Any
 import pytest
 
 import rbd_native as rbd
-from tests.backend import Backend
+from tests.backend import Backend, now
 from tests.image.room import Room
 
 MIB = 1 << 20
@@ -337,8 +336,8 @@ def test_version() -> None:
 
 def test_time_of_creation(room: Room) -> None:
     ioctx = room.ioctx()
-    before = datetime.datetime.now(datetime.UTC).replace(microsecond=0)
+    before = now().replace(microsecond=0)
     rbd.RBD().create(ioctx, "image", MIB)
     with rbd.Image(ioctx, "image") as image:
         for stamp in (image.create_timestamp(), image.access_timestamp(), image.modify_timestamp()):
-            assert before <= stamp <= datetime.datetime.now(datetime.UTC)
+            assert before <= stamp <= now()

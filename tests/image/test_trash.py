@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import rbd_native as rbd
-from tests.backend import Backend
+from tests.backend import Backend, now
 from tests.stored import contents
 
 MIB = 1 << 20
@@ -45,7 +45,7 @@ def test_there_and_back(backend: Backend, features: int) -> None:
     assert entry == RBD.trash_get(ioctx, identifier)
     assert (entry["id"], entry["name"], entry["source"]) == (identifier, "image", "USER")
     assert entry["deferment_end_time"] - entry["deletion_time"] == datetime.timedelta(seconds=100)
-    assert abs(datetime.datetime.now(datetime.UTC) - entry["deletion_time"]) < datetime.timedelta(minutes=1)
+    assert abs(now() - entry["deletion_time"]) < datetime.timedelta(minutes=1)
     with rbd.Image(ioctx, image_id=identifier) as image:
         assert (image.get_name(), image.read(4096, 4)) == ("image", b"data")
     RBD.trash_restore(ioctx, identifier, "again")
@@ -100,13 +100,13 @@ def test_purge_by_time(backend: Backend) -> None:
         make(ioctx, name)
         RBD.trash_move(ioctx, name, delay)
     zone = datetime.timezone(datetime.timedelta(hours=9))
-    RBD.trash_purge(ioctx, datetime.datetime.now(zone) - datetime.timedelta(seconds=100))
+    RBD.trash_purge(ioctx, now(zone) - datetime.timedelta(seconds=100))
     assert names(ioctx) == ["late", "now", "soon"]
     RBD.trash_purge(ioctx)
     assert names(ioctx) == ["late", "soon"]
-    RBD.trash_purge(ioctx, datetime.datetime.now(zone) + datetime.timedelta(seconds=2000))
+    RBD.trash_purge(ioctx, now(zone) + datetime.timedelta(seconds=2000))
     assert names(ioctx) == ["late"]
-    RBD.trash_purge(ioctx, datetime.datetime.now() + datetime.timedelta(days=3))
+    RBD.trash_purge(ioctx, now(None) + datetime.timedelta(days=3))
     assert names(ioctx) == []
 
 

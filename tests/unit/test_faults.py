@@ -171,7 +171,7 @@ def test_a_seed_is_an_order():
 def test_answers_too_are_put_off(io):
     """Done in one order, heard of in another."""
     orders = set()
-    for seed in range(20):
+    for seed in range(40):
         schedule, heard = Schedule(seed), []
         later = wrap(io, schedule)
 
