@@ -6,18 +6,7 @@ from tests.schedules.soup import soup
 from tests.schedules.stories import STORIES
 from tests.schedules.world import Story, each_held, find
 
-UNMENDED = {"release_beside_a_new_watch"}
-"""Those that still go wrong."""
-
-ALL = [
-    pytest.param(
-        story,
-        id=story.__name__,
-        marks=[pytest.mark.xfail(reason="not mended yet", strict=False)] if story.__name__ in UNMENDED else [],
-    )
-    for stories in STORIES.values()
-    for story in stories
-]
+ALL = [pytest.param(story, id=story.__name__) for stories in STORIES.values() for story in stories]
 
 
 @pytest.mark.parametrize("story", ALL)
