@@ -66,7 +66,14 @@ _ABANDONED_SECONDS = 30.0
 """For so long a close that nobody asked for is waited for: a cluster that is gone must not keep a program from ending."""
 
 
-@atexit.register
+def _close_at_exit(image: Image) -> None:
+    """Have it closed where the program ends with it open: before its connection is, which by now has registered its own
+    end, and what was registered last comes first."""
+    _images.add(image)
+    atexit.unregister(_close_all)
+    atexit.register(_close_all)
+
+
 def _close_all() -> None:
     """The program ends with images open."""
     ending.begin()
@@ -143,7 +150,7 @@ class Image(AioMethods, CopyMethods, DiffMethods, FamilyMethods, LockMethods, Mi
         self._context = await opening
         self.closed = False
         self._process = os.getpid()
-        _images.add(self)
+        _close_at_exit(self)
         if not by_name:  # the id served to find it; from here on it has a name
             self.name = shown(self._context.name)
 

@@ -19,7 +19,7 @@ from typing import Any
 
 from rbd_native import header as headers
 from rbd_native import header_v1, names
-from rbd_native.cls_client import ClassCall, mutate
+from rbd_native.cls_client import ClassCall
 from rbd_native.constants import RBD_FEATURE_NON_PRIMARY, RBD_FEATURES_ALL
 from rbd_native.engine import KeyedMutex, Mutex, gather
 from rbd_native.header import Fixed, Header, Snapshot
@@ -40,7 +40,7 @@ from rbd_native.image.watch import ImageWatch
 from rbd_native.image.write_cache import WriteCache
 from rbd_native.native import threading
 from rbd_native.options import Settings
-from rbd_native.rados.port import AllocHint, Io, RadosError, SnapContext
+from rbd_native.rados.port import AllocHint, AssertExists, Io, RadosError, SnapContext, WriteStep
 from rbd_native.striping import Layout
 from rbd_native.types import EntityAddress, UserSnapshotNamespace
 from rbd_native.watch_notify import HeaderUpdate, Message, encode_message
@@ -467,9 +467,11 @@ class ImageContext:
         await cluster.wait_for_latest_map()
 
     async def update_header(self, *calls: ClassCall[Any]) -> None:
-        """Change the header by methods of its class, in one operation, and tell everybody."""
+        """Change the header by methods of its class, in one operation, and tell everybody. ENOENT where the image has been
+        removed: most methods would make a header anew."""
+        steps: list[WriteStep] = [AssertExists(), *(request.step for request in calls)]
         async with self.unsure_on_failure():
-            await mutate(self.io, self.header_oid, *calls)
+            await self.io.write(self.header_oid, steps)
         await self.changed()
 
     async def changed(self) -> None:

@@ -27,7 +27,7 @@ from rbd_native.image.gate import WriteGate
 from rbd_native.image.head_map import HeadMap
 from rbd_native.image.lock_states import HOLDING, Event, State, after
 from rbd_native.native import threading
-from rbd_native.rados.port import ListWatchers, NotifyReply, RadosError, Watcher
+from rbd_native.rados.port import AssertExists, ListWatchers, NotifyReply, RadosError, Watcher, WriteStep
 from rbd_native.types import EntityName, EntityType, Locker, LockerId, LockInfo, LockType
 from rbd_native.watch_notify import (
     AcquiredLock,
@@ -181,7 +181,10 @@ class ExclusiveLock:
         image = self._image
         request = cls_lock.lock(names.LOCK_NAME, LockType.EXCLUSIVE, cookie, TAG)
         self._cookie = cookie  # from here on, whatever is answered, or is not
-        reply = await image.io.write(image.header_oid, [request.step]).bare()
+        # The header of an image that has just been removed does not come back by being locked: it would have no watch, and
+        # whoever found the lock on it would fence us.
+        steps: list[WriteStep] = [AssertExists(), request.step]
+        reply = await image.io.write(image.header_oid, steps).bare()
         if reply.rv == -errno.EBUSY:
             self._forget_cookie()
             return False

@@ -14,12 +14,17 @@ PROGRAM = """
 import sys, threading
 import rbd_native as rbd
 how, conf, pool, path = sys.argv[1:]
+KEEP = {
+    "rbd_cache_writethrough_until_flush": "false", "rbd_cache_policy": "writeback", "rbd_cache_max_dirty_age": "600"
+}
+if how == "fenced":
+    KEEP = {"rbd_cache": "false"}
 if conf:
     import rados
-    connect = lambda: rados.Rados(conffile=conf)
+    connect = lambda: rados.Rados(conffile=conf, conf=KEEP)
 else:
     from rbd_native import embedded as rados
-    connect = lambda: rados.Rados(conf={"embedded_path": path})
+    connect = lambda: rados.Rados(conf=KEEP | {"embedded_path": path})
 client = connect()
 client.connect()
 ioctx = client.open_ioctx(pool)
