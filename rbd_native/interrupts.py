@@ -84,14 +84,18 @@ def _restore() -> None:
     """Put every handler back. One that is back may run at once, and raise: the others follow all the same."""
     left = list(_state.replaced)
     try:
-        while left:
-            number, handler = left[-1]
-            if _get(number) is _remember:  # else a user's function has set another meanwhile
-                _set(number, handler)
-            left.pop()
+        _put_back(left)  # a function of its own: from Python 3.13 on the end of a loop may be outside the `try` around it
     finally:
         if left:
             _restore()
+
+
+def _put_back(left: list[tuple[int, Handler]]) -> None:
+    while left:
+        number, handler = left[-1]
+        if _get(number) is _remember:  # else a user's function has set another meanwhile
+            _set(number, handler)
+        left.pop()
 
 
 def _raise_again(numbers: list[int]) -> None:
