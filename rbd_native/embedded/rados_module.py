@@ -171,9 +171,9 @@ class Rados:
             self._conf.read([file for file in re.split("[,;]", named or "") if file] if by_name else self._default_files())
         except FileNotFoundError:
             if by_name:
-                raise make_ex(errno.ENOENT, f"error calling conf_read_file: {named}") from None
+                raise make_ex(errno.ENOENT, "error calling conf_read_file") from None
         except OSError as error:
-            raise make_ex(error.errno or errno.EIO, f"error calling conf_read_file: {named}") from error
+            raise make_ex(error.errno or errno.EIO, "error calling conf_read_file") from error
         except ValueError as error:
             raise make_ex(errno.EINVAL, f"error calling conf_read_file: {error}") from error
 

@@ -301,11 +301,12 @@ class ImageContext:
         """Set the handle to a snapshot, by name or id, or back to the head. ENOENT."""
         if self.stale:
             await self.fresh()
-        snapshot = None if key is None else self._whole(self._find_snapshot(key))
-        if snapshot is not None and self.lock is not None:
-            await self.lock.release()
-        with self._guard:
-            self.state = self.state.at(snapshot)
+        if key is not None:
+            self._whole(self._find_snapshot(key))
+            if self.lock is not None:
+                await self.lock.release()
+        with self._guard:  # the state may be another by now, and the snapshot with it
+            self.state = self.state.at(None if key is None else self._find_snapshot(key))
 
     def _whole(self, snapshot: Snapshot) -> Snapshot:
         """ENOENT where the parent that it needs is gone."""

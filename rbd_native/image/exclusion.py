@@ -32,8 +32,6 @@ class Operation(enum.Enum):
     """Demotion and promotion."""
     TRIM = enum.auto()
     """All data of an image that is being removed."""
-    REPLAY = enum.auto()
-    """A version of the image that a deep copy, or an import, makes."""
     FLATTEN = enum.auto()
     """Copies objects, each as a write does."""
     DETACH_PARENT = enum.auto()

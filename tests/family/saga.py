@@ -266,6 +266,7 @@ class Saga:
         if snap is not None:
             self.say(f"  {snap.name}")
             with side.open(member) as image:
+                image.flush()  # takes the lock from the other handle, if that has it: a rollback does not ask for it
                 image.rollback_to_snap(snap.name)
                 if side.is_librbd and member.features & RBD_FEATURE_FAST_DIFF:
                     # It leaves a map that calls unchanged since the newest snapshot what it has just rolled back.
