@@ -11,6 +11,7 @@ from tests.backend import Backend, ceph_backend
 from tests.cluster import CephCluster
 from tests.faults.test_deep_copy import grow
 from tests.image.test_copies import content, judge
+from tests.interop.differences import differences
 
 pytestmark = pytest.mark.ceph
 
@@ -22,25 +23,6 @@ def layout(rng: random.Random) -> dict[str, Any]:
     return {"order": order, "stripe_unit": rng.choice((4096, 8192, 1 << order)), "stripe_count": rng.choice((1, 2, 3, 5))}
 
 
-def differences(ioctx: Any, name: str) -> dict[Any, Any]:
-    """From everywhere to everywhere. By whole objects only where there are no maps: librbd 16 calls what was removed there
-    in some maps of its copies, and fails an assertion for images that have shrunk."""
-    with librbd.Image(ioctx, name, read_only=True) as image:
-        snapshots = [snap["name"] for snap in image.list_snaps()]
-        ways = (False,) if image.features() & rbd.RBD_FEATURE_OBJECT_MAP else (False, True)
-    found: dict[Any, Any] = {}
-    for place, since in enumerate([None, *snapshots]):
-        for until in [*snapshots[place:], None]:
-            with librbd.Image(ioctx, name, until, read_only=True) as image:
-                for whole in ways:
-                    extents: list[Any] = []
-                    image.diff_iterate(
-                        0, image.size(), since, lambda *extent, to=extents: to.append(extent), whole_object=whole
-                    )
-                    found[since, until, whole] = extents
-    return found
-
-
 def clear(ioctx: Any, *images: str) -> None:
     for name in images:
         with rbd.Image(ioctx, name) as image:
@@ -49,7 +31,7 @@ def clear(ioctx: Any, *images: str) -> None:
         rbd.RBD().remove(ioctx, name)
 
 
-def compare(backend: Backend, seed: int) -> None:
+def compare(backend: Backend, conf: str, seed: int) -> None:
     rng = random.Random(seed)
     ioctx = backend.ioctx()
     features = rng.choice((1, 5, 13, 61))
@@ -66,7 +48,8 @@ def compare(backend: Backend, seed: int) -> None:
             image.deep_copy(ioctx, name, **how)
     expected = content(rbd, ioctx, "source")
     judge(backend, "ours", expected, how.get("features", features))
-    assert differences(ioctx, "ours") == differences(ioctx, "theirs"), (seed, features, how)
+    ours, theirs = (differences(conf, backend.pool, name) for name in ("ours", "theirs"))
+    assert ours == theirs, (seed, features, how)
     clear(ioctx, "source", "theirs", "ours")
 
 
@@ -77,10 +60,10 @@ def real(ceph: CephCluster) -> Any:
 
 
 @pytest.mark.parametrize("first", range(0, 24, 4))
-def test_any_history(real: Backend, full: bool, first: int) -> None:
+def test_any_history(ceph: CephCluster, real: Backend, full: bool, first: int) -> None:
     for seed in range(first, first + 4):
         for more in range(0, 1000 if full else 100, 100):
-            compare(real, seed + more)
+            compare(real, str(ceph.conf), seed + more)
 
 
 def test_what_the_copy_of_a_clone_gets(real: Backend) -> None:
