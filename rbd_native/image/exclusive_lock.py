@@ -426,15 +426,18 @@ class ExclusiveLock:
             self._enter(Event.LOST)
         self._gone.set()
 
-    async def rewatched(self) -> None:
-        """The handle has a new watch: the lock must name it, or the owner will be taken for dead.
+    async def rewatched(self, *, was_blind: bool = False) -> None:
+        """The handle has a new watch: the lock must name it, or the owner will be taken for dead. `was_blind`: there was a
+        time without one, in which it may have been taken from us.
 
         It is lost only where the OSD says that it is not ours. What was not answered is sent again, and may have been done
         the first time. Raises RadosError where it remains unknown: then the watch is taken anew.
         """
         image = self._image
         cookie = f"{_COOKIE}{image.watch.cookie}"
-        if self._tried and not await self._adopt(cookie):  # a cookie may be one that was in use before
+        # A cookie may be one that was in use before: that the lock names it does not say that it is still ours.
+        unsure = self._tried or (was_blind and self._cookie == cookie)
+        if unsure and not await self._adopt(cookie):
             self.lost()
         for _ in range(_ATTEMPTS):
             if self._cookie in ("", cookie):  # lost meanwhile, or done

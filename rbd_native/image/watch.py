@@ -83,7 +83,7 @@ class ImageWatch:
                         await old.close()
                 self._watch = await self._image.io.watch(self._image.header_oid, self._on_notify, self._on_error)
                 if self._image.lock is not None:
-                    await self._image.lock.rewatched()
+                    await self._image.lock.rewatched(was_blind=True)
             except BaseException:
                 self.lost = True
                 raise

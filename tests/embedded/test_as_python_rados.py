@@ -194,9 +194,13 @@ def test_handles_that_nobody_holds_leave_nothing() -> None:
             ioctx.aio_read("object", 1, 0).wait_for_complete_and_cb()
             del client, ioctx, watch
         gc.collect()
-        _until(lambda: threading.active_count() <= before)
-        with cluster.store.read as db:
-            assert db.execute("SELECT (SELECT count(*) FROM client), (SELECT count(*) FROM watch)").fetchone() == (0, 0)
+        _until(lambda: _left_in(cluster) == (0, 0) and threading.active_count() <= before)
+
+
+def _left_in(cluster: embedded.Cluster) -> Any:
+    """Clients and watches."""
+    with cluster.store.read as db:
+        return db.execute("SELECT (SELECT count(*) FROM client), (SELECT count(*) FROM watch)").fetchone()
 
 
 def test_an_ioctx_holds_its_client() -> None:
