@@ -35,6 +35,7 @@ class Script:
     finding: dict[str, str] | None = None
 
     def save(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(asdict(self), indent=1), "utf-8")
 
     @classmethod
