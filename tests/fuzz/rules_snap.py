@@ -372,7 +372,8 @@ def _copied(case: Case, name: str, deep: bool) -> Iterator[Branch]:
     features = case.arg(2, "features")
     size = case.snap.size if case.snap is not None else image.size
     parent = image.parent if deep and not case.arg(8, "flatten", False) else None
-    snaps = tuple(Snap(case.uid * 1000 + n, one.name, one.size) for n, one in enumerate(image.named)) if deep else ()
+    named = image.named if deep else ()
+    snaps = tuple(Snap(case.uid * 1000 + n, one.name, one.size, one.protected) for n, one in enumerate(named))
     made = Img(
         case.uid, size, order, image.features if features is None else features, snaps, image.meta, parent=parent,
         old_clone=case.arg(7, "clone_format") == 1 and parent is not None, bound=image.bound and parent is not None,
