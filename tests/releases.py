@@ -39,6 +39,7 @@ MEMBER_OF_GROUP: Final = "an exception ImageMemberOfGroup"
 MODE_OF_LOCK_FIRST: Final = "lock_acquire looks at the mode before it looks whether the image can be locked"
 NOT_UTF8: Final = "text that is not UTF-8"
 VERSION_AS_BYTES: Final = "diff_iterate's errors show the name of the snapshot as bytes"
+HANGS_IN_CLONE: Final = "clone, with odd arguments one after the other, hangs or aborts now and then"
 LISTING_SNAPS_OF_NO_GROUP: Final = "list_snaps of a group that does not exist ends the process"
 
 DIFFERENCES: Final[dict[str, dict[int, Any]]] = {
@@ -52,6 +53,7 @@ DIFFERENCES: Final[dict[str, dict[int, Any]]] = {
     KEY_LENGTH: {16: 40, 20: 60},
     # What librbd and its binding answer: a value, or an exception by its name.
     TRASH_FROM_THE_START: {16: False, 18: True},
+    HANGS_IN_CLONE: {16: False, 18: True, 20: False},
     SIZE_UNITS: {16: False, 20: True},
     TIMES_IN_UTC: {16: False, 20: True},
     MEMBER_OF_GROUP: {16: False, 20: True},

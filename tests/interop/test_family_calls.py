@@ -11,6 +11,7 @@ import rbd as librbd
 import rbd_native as rbd
 from tests.cluster import CephCluster
 from tests.interop.twins import Outcome, Twins
+from tests.releases import HANGS_IN_CLONE, told
 
 pytestmark = pytest.mark.ceph
 
@@ -247,6 +248,8 @@ def test_clone_of_no_snapshot(twins: Twins) -> None:
 
 @pytest.mark.parametrize("form", ["1", "2", "auto"])
 def test_clone(twins: Twins, form: str) -> None:
+    if told(HANGS_IN_CLONE):  # seen with 18.2.7 in two of some ten runs; it is judged by the releases before and after it
+        pytest.skip("librbd itself hangs here")
     for ioctx in twins.ioctxs:
         twins.client_of(ioctx).conf_set("rbd_default_clone_format", form)
     for (parent, snap, name), options in CLONES:
