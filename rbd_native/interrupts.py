@@ -24,7 +24,7 @@ from typing import Any, Final
 
 from rbd_native.native import threading
 
-__all__ = ["DEFERRED", "allowed", "deferred"]
+__all__ = ["DEFERRED", "allowed"]
 
 Handler = Callable[[int, FrameType | None], Any]
 
@@ -153,11 +153,6 @@ class _Deferred:
 
 
 DEFERRED: Final = _Deferred()
-
-
-def deferred() -> _Deferred:
-    """The context manager of which there is but one."""
-    return DEFERRED
 
 
 @contextlib.contextmanager
